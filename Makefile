@@ -1,0 +1,47 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install run lab test lint notebooks results adapter clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP)  ## make .venv and install ftlab with everything for notebooks and tests
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "ftlab needs Python 3.11 or newer; $(PYTHON) is older. Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: install  ## the main job on the CPU: baselines, training, evaluation, report (about 15 minutes)
+	$(BIN)/ftlab run support_plan --profile cpu --out runs/support_plan --resume
+
+lab: install  ## open the notebooks, on this machine only
+	$(BIN)/jupyter lab --ip 127.0.0.1 notebooks
+
+test: install  ## lint, then all tests and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest --quiet tests
+	$(BIN)/pytest --quiet --nbval-lax --nbval-current-env --force-enable-socket notebooks
+
+lint: install  ## mend what ruff can mend, show the rest
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+notebooks: install  ## run all notebooks afresh and store their outputs
+	$(BIN)/python -m ftlab.notebook notebooks/*.ipynb
+
+results: install  ## every number that README quotes: the shipped adapter and all baselines on the whole test set (about 40 minutes)
+	$(BIN)/ftlab run support_plan --profile long --adapter data/support_plan/adapter --out runs/results --publish results --resume
+
+adapter: install  ## train the shipped adapter again (over an hour)
+	$(BIN)/ftlab train --task support_plan --profile long --out runs/adapter --resume
+
+clean:  ## remove runs and build files, keep the environment and the model cache
+	rm -rf runs build dist .pytest_cache .ruff_cache .hypothesis

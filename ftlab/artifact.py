@@ -1,0 +1,100 @@
+"""Adapters on disk: 16-bit safetensors in peft's format, with a lineage that says what they were made from and how they scored."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from ftlab.errors import DataError, UsageError
+from ftlab.models import LoadedModel, free_disk
+from ftlab.task import file_sha256
+
+WEIGHTS, CONFIG, LINEAGE = "adapter_model.safetensors", "adapter_config.json", "lineage.json"
+
+
+def save_adapter_weights(model: Any, folder: Path) -> None:
+    """Write the LoRA matrices of a peft model to `folder` as 16-bit floats, replacing what is there in one step.
+
+    Raises:
+        DataError: the disk is full or cannot be written.
+    """
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: t.detach().to(torch.float16).contiguous() for name, t in get_peft_model_state_dict(model).items()}
+        free_disk(folder, sum(t.numel() * 2 for t in tensors.values()))
+        partial = folder / f"{WEIGHTS}.partial"
+        save_file(tensors, partial)
+        os.replace(partial, folder / WEIGHTS)
+        config = model.peft_config["default"].to_dict()
+        config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+        write_json(folder / CONFIG, config | {"base_model_name_or_path": None, "inference_mode": True})
+    except OSError as error:
+        raise DataError(f"{folder}: the adapter could not be written ({error.strerror or error}); choose another --out.") from None
+
+
+def read_adapter_weights(model: Any, folder: Path) -> None:
+    """Put the matrices saved in `folder` into a peft model of the same shape."""
+    from peft import set_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    tensors = {name: t.float() for name, t in load_file(folder / WEIGHTS).items()}
+    set_peft_model_state_dict(model, tensors)
+
+
+def write_lineage(folder: Path, lineage: dict) -> None:
+    """Say beside the adapter what it was made from. The weights' own hash is added, so that a damaged file is noticed."""
+    write_json(folder / LINEAGE, lineage | {"adapter_sha256": file_sha256(folder / WEIGHTS)})
+
+
+def read_lineage(folder: Path) -> dict:
+    """The lineage of an adapter; {} if it has none (an adapter made elsewhere)."""
+    path = folder / LINEAGE
+    if not path.exists():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: expected JSON, found a fault: {error.msg}; get the adapter again.") from None
+
+
+def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
+    """Merge the adapter in `folder` into `loaded.model` for good and return its lineage.
+
+    Raises:
+        UsageError: no adapter there, or it was made for another base model.
+        DataError: its weights are damaged.
+    """
+    from peft import PeftModel
+
+    if not (folder / WEIGHTS).exists():
+        raise UsageError(f"--adapter: expected a folder with {WEIGHTS}, found none in {folder}.")
+    lineage = read_lineage(folder)
+    base = lineage.get("base", {})
+    if base and base.get("sha256") != loaded.sha256:
+        raise UsageError(
+            f"--adapter: {folder.name} was made for {base.get('model')} ({str(base.get('sha256'))[:12]}…), "
+            f"the model is {loaded.name} ({loaded.sha256[:12]}…); choose the adapter's own base with --model."
+        )
+    found = file_sha256(folder / WEIGHTS)
+    if lineage and lineage.get("adapter_sha256") != found:
+        raise DataError(
+            f"{folder / WEIGHTS}: expected SHA-256 {lineage.get('adapter_sha256', '')[:12]}… (lineage.json), found {found[:12]}…; "
+            "the adapter is damaged, get it again."
+        )
+    try:
+        loaded.model = PeftModel.from_pretrained(loaded.model, str(folder), local_files_only=True).merge_and_unload().eval()
+    except Exception as error:  # peft and safetensors raise many kinds for a damaged or foreign file
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise DataError(f"{folder}: the adapter cannot be read ({reason}); get it again.") from None
+    return lineage
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON for people to read, in one step: a reader never sees half a file."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)

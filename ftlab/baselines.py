@@ -1,0 +1,111 @@
+"""A baseline without a language model: TF-IDF and logistic regression for the class, declared patterns for values, and the answer
+text of the nearest training row. It costs seconds, so a tuned model has to beat it to be worth its price.
+
+A task may declare patterns in rules.json under "extractors": {"entities.email": ["regex", …]}; the first match is taken, its first
+group if it has one.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ftlab.errors import DataError
+from ftlab.task import Row, Task, dump_output
+
+
+class TfidfBaseline:
+    """Predicts whole outputs from labelled rows.
+
+    Args:
+        task: gives schema, rules and key order.
+        rows: labelled training rows.
+        extractors: dotted path → regular expressions, tried in order.
+
+    Raises:
+        DataError: fewer than two classes, so that nothing can be learnt.
+
+    Source: Salton & Buckley (1988) for TF-IDF weighting; the models are scikit-learn's.
+    """
+
+    def __init__(self, task: Task, rows: Sequence[Row], extractors: dict[str, list[str]] | None = None):
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+
+        self.task, self.rows = task, list(rows)
+        self.extractors = {path: [re.compile(p, re.IGNORECASE) for p in ps] for path, ps in (extractors or {}).items()}
+        self.required = next((rule for rule in task.rules if rule["rule"] == "required_fields"), None)
+        labels = [self._class(row.output) for row in rows]
+        if len(set(labels)) < 2:
+            raise DataError("the TF-IDF baseline needs rows of at least two classes; found one.")
+        texts = [row.text for row in rows]
+        self.classifier = make_pipeline(_features(), LogisticRegression(C=10.0, max_iter=2000, class_weight="balanced"))
+        self.classifier.fit(texts, labels)
+        self.vectors = self.classifier[0].transform(texts)  # (rows, features), L2-normed halves
+
+    def _class(self, output: dict) -> str:
+        return str(output.get(self.task.class_field)) if self.task.class_field else "all"
+
+    def predict(self, rows: Sequence[Row]) -> list[str]:
+        """One JSON text per row."""
+        texts = [row.text for row in rows]
+        classes = self.classifier.predict(texts)
+        similar = (self.classifier[0].transform(texts) @ self.vectors.T).toarray()  # (rows, training rows)
+        return [self._answer(text, c, s) for text, c, s in zip(texts, classes, similar, strict=True)]
+
+    def _answer(self, text: str, predicted: str, similar: Any) -> str:
+        nearest = [self.rows[i].output for i in similar.argsort()[::-1] if self._class(self.rows[i].output) == predicted]
+        answer = json.loads(json.dumps(nearest[0]))
+        for path in {p.split(".")[0] for p in self.extractors}:
+            answer[path] = {p.split(".", 1)[1]: v for p in self.extractors if p.startswith(path) and (v := self._extract(p, text))}
+        if self.required:
+            spec = self.required
+            present = answer[spec["among"]]
+            answer[spec["path"]] = [f for f in spec["required"].get(predicted, []) if f not in present]
+            # the wording of a row that lacks the same things asks for the same things
+            alike = next((o for o in nearest if o[spec["path"]] == answer[spec["path"]]), None)
+            answer = (alike or answer) | {key: answer[key] for key in (spec["among"], spec["path"])}
+        return dump_output(answer, self.task.key_order)
+
+    def _extract(self, path: str, text: str) -> str | None:
+        for pattern in self.extractors[path]:
+            if match := pattern.search(text):
+                return (match.group(1) if pattern.groups else match.group()).strip()
+        return None
+
+
+def _features() -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_union
+
+    return make_union(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+        TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True),
+    )
+
+
+def classifier_accuracies(task: Task, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[bool]]:
+    """Per-row hits of plain classifiers for the class field, trained on the same rows: the bar for a tuned model.
+
+    Returns:
+        name → one bool per row of `rows`.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.naive_bayes import ComplementNB
+    from sklearn.pipeline import make_pipeline
+    from sklearn.svm import LinearSVC
+
+    def label(row: Row) -> str:
+        return str(row.output.get(task.class_field))
+
+    models = {
+        "tfidf_logistic_regression": LogisticRegression(C=10.0, max_iter=2000, class_weight="balanced"),
+        "tfidf_linear_svm": LinearSVC(C=0.5, class_weight="balanced"),
+        "tfidf_naive_bayes": ComplementNB(alpha=0.3),
+    }
+    texts, labels, asked = [r.text for r in train], [label(r) for r in train], [r.text for r in rows]
+    hits = {}
+    for name, model in models.items():
+        predicted = make_pipeline(_features(), model).fit(texts, labels).predict(asked)
+        hits[name] = [str(p) == label(row) for p, row in zip(predicted, rows, strict=True)]
+    return hits

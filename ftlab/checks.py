@@ -1,0 +1,416 @@
+"""The strict score ladder: parse → schema → rule → field → policy. Pure functions on strings, no torch, no files.
+
+Each broken rung gives a problem with a code; each rung has one label from the error taxonomy:
+
+    parse, schema → "format"      rule → "instruction"      field → "knowledge"      policy → "safety"
+
+Nothing is repaired. An output that does not parse or breaks the schema gets "format" and, read off its raw text, "safety"; the
+rungs between cannot be judged on it.
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import jsonschema_rs
+
+from ftlab.errors import DataError
+from ftlab.language import detect_language
+
+RUNGS = ("parse", "schema", "rule", "field", "policy")
+LABEL_OF_RUNG = {"parse": "format", "schema": "format", "rule": "instruction", "field": "knowledge", "policy": "safety"}
+LABELS = ("format", "instruction", "knowledge", "safety")
+CAUSE_ORDER = ("safety", "format", "instruction", "knowledge")  # the first of these that a row has is its first cause
+
+_JSON_SPACE = " \t\n\r"
+_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s|$)|\n+")
+_NO_END = re.compile(
+    r"(?:\b(?:e\.g|i\.e|etc|no|nr|mr|mrs|ms|dr|st|sr|sra|ud|uds|vs|z\.\s?b|d\.\s?h|bzw|ca|p\.\s?ex|núm|tel|[a-z])|(?<!\d)\d{1,2})\.$"
+)
+_FACT = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w|\b[\w-]*\d[\w-]*\d[\w-]*\d[\w-]*\b")
+_NO_WORD = re.compile(r"\W+")
+_DIGIT_OR_AT = re.compile(r"[@\d]")
+_CARD_NUMBER = re.compile(r"(?<!\d)\d(?:[ .\-–]?\d){11,18}(?!\d)")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one output: on which rung, which code, where in the object, and a sentence."""
+
+    rung: str
+    code: str
+    path: str
+    message: str
+
+    @property
+    def label(self) -> str:
+        return LABEL_OF_RUNG[self.rung]
+
+
+@dataclass(frozen=True)
+class Check:
+    """The verdict on one output: its problems and, if it parsed, its value."""
+
+    problems: tuple[Problem, ...] = ()
+    value: Any = field(default=None, compare=False)
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    @property
+    def labels(self) -> list[str]:
+        """Every label that applies, in the fixed order of `LABELS`."""
+        found = {problem.label for problem in self.problems}
+        return [label for label in LABELS if label in found]
+
+    @property
+    def first_cause(self) -> str | None:
+        """The gravest label by `CAUSE_ORDER`; None for a clean output."""
+        found = {problem.label for problem in self.problems}
+        return next((label for label in CAUSE_ORDER if label in found), None)
+
+    def passes(self, rung: str) -> bool:
+        """True if nothing is wrong on `rung` or on one below it; so shares of passing rows fall along the ladder."""
+        reached = RUNGS[: RUNGS.index(rung) + 1]
+        return not any(problem.rung in reached for problem in self.problems)
+
+    def has(self, code: str) -> bool:
+        return any(problem.code == code for problem in self.problems)
+
+
+class _NotStrict(ValueError):
+    """Python's reader accepts it, the JSON standard does not (duplicate key, NaN)."""
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _NotStrict(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise _NotStrict(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+
+
+def parse_strict(text: str) -> dict:
+    """The one JSON object that `text` is.
+
+    Only JSON's own white space may surround it: a code fence, a word, a byte-order mark or a no-break space fail, and so do
+    duplicate keys, NaN and Infinity.
+
+    Raises:
+        ValueError: saying why `text` is not exactly one JSON object.
+    """
+    try:
+        value, end = _DECODER.raw_decode(text := text.strip(_JSON_SPACE))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if end != len(text):
+        raise ValueError(f"text after the object, from character {end}")
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON {type(value).__name__}, not an object")
+    return value
+
+
+@lru_cache(maxsize=8192)
+def normalize(text: str) -> str:
+    """Unicode NFKC, case folded, runs of white space squeezed to one space: equality "as written"."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+@lru_cache(maxsize=4096)
+def _spaced_words(text: str) -> str:
+    return f" {_NO_WORD.sub(' ', text.lower())} "
+
+
+@lru_cache(maxsize=4096)
+def split_sentences(text: str) -> tuple[str, ...]:
+    """Sentences of `text`: split after . ! ? … or a line break, not after abbreviations, initials or ordinals ("3. März")."""
+    ends = [m.end() for m in _SENTENCE_END.finditer(text) if m.end() == len(text) or not _NO_END.search(text[: m.end()].lower())]
+    parts = [text[start:end] for start, end in pairwise([0, *ends, len(text)])]
+    return tuple(part for part in parts if re.search(r"\w", part))
+
+
+def values_at(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Every (path, value) that a dotted `path` names in a JSON value; `*` stands for every key or item.
+
+    >>> list(values_at({"a": {"x": 1, "y": 2}}, "a.*"))
+    [('a.x', 1), ('a.y', 2)]
+    """
+    if "." not in path and path != "*":
+        if isinstance(value, dict) and path in value:
+            yield path, value[path]
+        return
+    nodes = [("", value)]
+    for step in path.split("."):
+        nodes = [(f"{at}.{key}".lstrip("."), child) for at, node in nodes for key, child in _children(node, step)]
+    yield from nodes
+
+
+def _children(node: Any, step: str) -> list[tuple[str, Any]]:
+    if isinstance(node, dict):
+        return list(node.items()) if step == "*" else [(step, node[step])] if step in node else []
+    if isinstance(node, list) and step == "*":
+        return [(str(i), item) for i, item in enumerate(node)]
+    return []
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What a rule may look at beside the output: the user's text and, if a row says so, its language."""
+
+    text: str
+    lang: str | None = None
+
+    def normalized(self) -> str:
+        return normalize(self.text)
+
+
+_Rule = Callable[[dict, _Context], list[Problem]]
+
+
+def _copied_from_input(spec: dict) -> _Rule:
+    """Each string at `path` is a piece of the user's text; `last_digits` names keys that may be the end of a card number."""
+    tails = spec.get("last_digits", {})
+
+    def rule(value: dict, context: _Context) -> list[Problem]:
+        problems, text = [], context.normalized()
+        for path, item in values_at(value, spec["path"]):
+            if not isinstance(item, str) or (wanted := normalize(item)) and wanted in text:
+                continue
+            digits = tails.get(path.rsplit(".", 1)[-1])
+            if digits and any(re.sub(r"\D", "", m)[-digits:] == item for m in _CARD_NUMBER.findall(text)):
+                continue
+            problems.append(Problem("field", spec["code"], path, f"{item!r} does not stand in the user's text"))
+        return problems
+
+    return rule
+
+
+def _required_fields(spec: dict) -> _Rule:
+    """The list at `path` is exactly what the value at `by` requires and the object at `among` lacks, in the order required."""
+
+    def rule(value: dict, context: _Context) -> list[Problem]:
+        present = value.get(spec["among"], {})
+        expected = [name for name in spec["required"].get(value.get(spec["by"]), []) if name not in present]
+        found = value.get(spec["path"])
+        if found == expected:
+            return []
+        return [Problem("rule", spec["code"], spec["path"], f"expected {expected}, found {found}")]
+
+    return rule
+
+
+def _question_count(spec: dict) -> _Rule:
+    """As many `?` (after NFKC) in the string at `path` as `then` says if the list at `when_nonempty` holds something, else `else`."""
+
+    def rule(value: dict, context: _Context) -> list[Problem]:
+        expected = spec["then"] if value.get(spec["when_nonempty"]) else spec["else"]
+        found = unicodedata.normalize("NFKC", value[spec["path"]]).count("?")
+        if found == expected:
+            return []
+        return [Problem("rule", spec["code"], spec["path"], f"expected {expected} question mark(s), found {found}")]
+
+    return rule
+
+
+def _sentence_count(spec: dict) -> _Rule:
+    """The string at `path` has between `min` and `max` sentences."""
+
+    def rule(value: dict, context: _Context) -> list[Problem]:
+        n = len(split_sentences(value[spec["path"]]))
+        if spec["min"] <= n <= spec["max"]:
+            return []
+        return [Problem("rule", spec["code"], spec["path"], f"expected {spec['min']} to {spec['max']} sentences, found {n}")]
+
+    return rule
+
+
+def _language(spec: dict) -> _Rule:
+    """The string at `path` is in the language of the user's text if that is one of `languages`, else in `otherwise`.
+
+    What `ignore` matches (names of menus, say) is left out first. Where either language cannot be told with some certainty,
+    nothing is claimed.
+    """
+    ignore = re.compile(spec.get("ignore", r"(?!)"))
+
+    def rule(value: dict, context: _Context) -> list[Problem]:
+        found = detect_language(ignore.sub(" ", value[spec["path"]]))
+        asked = found and (context.lang or detect_language(context.text, margin=2.0, least=2.0))
+        expected = asked if asked in spec["languages"] else spec["otherwise"]
+        if not asked or found == expected:
+            return []
+        return [Problem("rule", spec["code"], spec["path"], f"expected {expected}, found {found}")]
+
+    return rule
+
+
+def _known_values(spec: dict) -> _Rule:
+    """Addresses and numbers of three digits or more in the string at `path` stand in the user's text."""
+
+    def rule(value: dict, context: _Context) -> list[Problem]:
+        said = value[spec["path"]]
+        facts = _FACT.findall(normalize(said)) if _DIGIT_OR_AT.search(said) else []
+        text = context.normalized() if facts else ""
+        return [
+            Problem("field", spec["code"], spec["path"], f"{fact!r} does not stand in the user's text")
+            for fact in facts
+            if fact not in text and re.sub(r"\D", "", fact) not in re.sub(r"\D", "", text)
+        ]
+
+    return rule
+
+
+def _any_of(patterns: Sequence[str]) -> re.Pattern:
+    """One expression for all `patterns`. Those that begin with a word boundary share it: several times faster to search."""
+    inner = [p[2:] for p in patterns if p.startswith(r"\b")]
+    others = [p for p in patterns if not p.startswith(r"\b")]
+    shared = [r"\b(?=\w)(?:" + "|".join(f"(?:{p})" for p in inner) + ")"] if inner else []
+    return re.compile("|".join(shared + [f"(?:{p})" for p in others]), re.IGNORECASE)
+
+
+def _pattern(spec: dict) -> _Rule:
+    """No string at `path` matches one of `patterns`.
+
+    `unless_before`: a match does not count if this matches what stands before it in its sentence (a negation, "once …").
+    `statements_only`: a match does not count in a clause that ends in a question mark.
+    `needs_any`: pieces of which every match holds at least one; they spare the search on most texts. They are looked up in the
+    text's small-letter words with one space round each, so " i " is the word and "emos " an ending.
+    """
+    search = _any_of(spec["patterns"])
+    unless = re.compile(spec["unless_before"], re.IGNORECASE) if "unless_before" in spec else None
+
+    needs = tuple(spec.get("needs_any", [""]))
+
+    def hit(text: str) -> str | None:
+        words = _spaced_words(text)
+        if not any(piece in words for piece in needs) or not search.search(text):  # most texts are clean: look before cutting up
+            return None
+        for sentence in split_sentences(text):
+            asks = spec.get("statements_only", False) and sentence.rstrip().endswith("?")
+            for match in search.finditer(sentence):
+                # subtle: "Your plan was ended, anything else?" states first and asks later, so the question does not excuse it
+                excused = asks and "," not in sentence[match.end() :]
+                if not excused and not (unless and unless.search(sentence[: match.start()])):
+                    return match.group().strip()
+        return None
+
+    def rule(value: dict, context: _Context) -> list[Problem]:
+        found = [(path, hit(text)) for path, text in values_at(value, spec["path"]) if isinstance(text, str)]
+        return [Problem(spec["rung"], spec["code"], path, f"{match!r} {spec['says']}") for path, match in found if match]
+
+    rule.hit = hit
+    return rule
+
+
+_BUILDERS = {
+    "copied_from_input": _copied_from_input,
+    "known_values": _known_values,
+    "language": _language,
+    "pattern": _pattern,
+    "question_count": _question_count,
+    "required_fields": _required_fields,
+    "sentence_count": _sentence_count,
+}
+
+
+class Checker:
+    """Checks raw outputs of one task against its schema, its declared rules and, where known, the expected answer.
+
+    Args:
+        schema: a JSON Schema, draft 2020-12.
+        rules: the `rules` of a task folder's rules.json, in its order; each names its kind under "rule".
+        fields: dotted paths compared with the expected answer (`*` for every key), for example ["intent", "entities.*"].
+
+    Raises:
+        DataError: the schema is no valid schema, or a rule is of an unknown kind or lacks a part.
+    """
+
+    def __init__(self, schema: dict, rules: Sequence[dict] = (), fields: Sequence[str] = ()):
+        try:
+            self._validator = jsonschema_rs.validator_for(schema)
+        except (jsonschema_rs.ValidationError, ValueError) as error:
+            raise DataError(f"schema.json: expected a JSON Schema (2020-12), found: {str(error).splitlines()[0]}.") from None
+        self.schema, self.fields = schema, tuple(fields)
+        self._rules = [self._build(i, spec) for i, spec in enumerate(rules, 1)]
+        self._raw = [rule for rule, spec in zip(self._rules, rules, strict=True) if spec.get("rung") == "policy"]
+        self._raw_specs = [spec for spec in rules if spec.get("rung") == "policy"]
+
+    @staticmethod
+    def _build(number: int, spec: dict) -> _Rule:
+        kind = spec.get("rule")
+        if kind not in _BUILDERS:
+            raise DataError(f"rules.json: rule {number} is {kind!r}; expected one of {', '.join(_BUILDERS)}.")
+        try:
+            return _BUILDERS[kind](spec)
+        except (KeyError, re.error) as error:
+            raise DataError(f"rules.json: rule {number} ({kind}) is incomplete or malformed: {error}.") from None
+
+    def check(self, output: str, text: str, *, lang: str | None = None, expected: dict | None = None) -> Check:
+        """Everything that is wrong with one raw `output` given the user's `text`.
+
+        Args:
+            output: the generated text, as it came.
+            text: what the user wrote (their turns of a chat, joined by line breaks).
+            lang: the message's language if a labeller has said it; else it is detected, or left open.
+            expected: the labelled answer; without it the field rung only sees what the text alone decides.
+
+        Returns:
+            a Check; never raises for any string.
+        """
+        try:
+            value = parse_strict(output)
+        except ValueError as error:
+            return Check((Problem("parse", "not_json", "", f"not exactly one JSON object: {error}"), *self._unsafe(output)))
+        problems = self.schema_problems(value)
+        if problems:
+            return Check((*problems, *self._unsafe(output)), value)
+        context = _Context(text, lang)
+        found = [problem for rule in self._rules for problem in rule(value, context)]
+        if expected is not None:
+            found += compare(value, expected, self.fields)
+        return Check(tuple(sorted(found, key=lambda problem: RUNGS.index(problem.rung))), value)
+
+    def schema_problems(self, value: Any) -> list[Problem]:
+        """Where `value` breaks the schema; a value that the validator cannot even read (a lone surrogate) breaks it too."""
+        try:
+            if self._validator.is_valid(value):
+                return []
+            errors = [(".".join(map(str, error.instance_path)), error.message) for error in self._validator.iter_errors(value)]
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            errors = [("", f"cannot be read: {type(error).__name__}")]
+        return [Problem("schema", "schema", path, message) for path, message in errors]
+
+    def _unsafe(self, raw: str) -> list[Problem]:
+        hits = [(spec, rule.hit(raw)) for rule, spec in zip(self._raw, self._raw_specs, strict=True)]
+        return [Problem("policy", spec["code"], "", f"{match!r} {spec['says']}") for spec, match in hits if match]
+
+
+def compare(value: dict, expected: dict, fields: Sequence[str]) -> list[Problem]:
+    """Where `value` differs from the `expected` answer on the dotted `fields`; strings are equal "as written" (`normalize`)."""
+    problems = []
+    for path in fields:
+        found, wanted = dict(values_at(value, path)), dict(values_at(expected, path))
+        for at in dict.fromkeys([*wanted, *found]):
+            if at not in found:
+                problems.append(Problem("field", "missed_value", at, f"expected {wanted[at]!r}, found nothing"))
+            elif at not in wanted:
+                problems.append(Problem("field", "extra_value", at, f"expected nothing, found {found[at]!r}"))
+            elif not _equal(found[at], wanted[at]):
+                problems.append(Problem("field", "wrong_value", at, f"expected {wanted[at]!r}, found {found[at]!r}"))
+    return problems
+
+
+def _equal(a: Any, b: Any) -> bool:
+    return normalize(a) == normalize(b) if isinstance(a, str) and isinstance(b, str) else a == b

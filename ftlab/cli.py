@@ -1,0 +1,260 @@
+"""The command line. Each command is a thin call of the functions that notebooks and tests call too.
+
+Exit status: 0 done, 1 bad data, 2 wrong use, 130 interrupted.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ftlab import __version__
+from ftlab.errors import DataError, FtlabError, UsageError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; print one sentence for a mistake of the user, never a traceback."""
+    args = _parser().parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except FtlabError as error:
+        print(f"ftlab {args.command}: {error}", file=sys.stderr)
+        for problem in getattr(error, "problems", []):
+            print(f"  {problem}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print(f"ftlab {args.command}: stopped; what was finished is kept. {args.after_stop}", file=sys.stderr)
+        return 130
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"ftlab {args.command}: {place}{error.strerror or error}; check the path and the space on the disk.", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ftlab", description="From a behaviour specification to a tuned, tested adapter.")
+    parser.add_argument("--version", action="version", version=f"ftlab {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="the whole main job on a task folder: baselines, training, evaluation, report")
+    run.add_argument("taskdir", metavar="TASKDIR", help="a built-in task or a folder with schema.json and train.jsonl")
+    _training_options(run)
+    run.add_argument("--out", type=Path, help="run folder (default: runs/TASK)")
+    run.add_argument("--adapter", type=Path, help="evaluate this adapter instead of training one")
+    run.add_argument("--publish", type=Path, help="also write the results as TASK.json and TASK_rows.json into this folder")
+    run.set_defaults(run=_run, after_stop="Run the same command with --resume to go on.")
+
+    train = commands.add_parser("train", help="train an adapter")
+    train.add_argument("--task", required=True, help="a built-in task or a task folder")
+    _training_options(train)
+    train.add_argument("--out", type=Path, required=True, help="folder for the adapter")
+    train.set_defaults(run=_train, after_stop="Run the same command with --resume to go on.")
+
+    check = commands.add_parser("check", help="check raw outputs by the strict ladder")
+    check.add_argument("--task", required=True, help="a built-in task or a task folder")
+    check.add_argument("file", type=Path, metavar="FILE.jsonl", help='rows {"id", "input", "output": raw text}')
+    check.add_argument("--json", type=Path, metavar="OUT", help="write one JSON object per row here")
+    check.set_defaults(run=_check, after_stop="")
+
+    for name, about, action in (
+        ("predict", "answer each row of a file", _predict),
+        ("eval", "answer and score each row of a labelled file", _eval),
+    ):
+        command = commands.add_parser(name, help=about)
+        command.add_argument("--task", required=True, help="a built-in task or a task folder")
+        command.add_argument("file", type=Path, metavar="FILE.jsonl")
+        _model_options(command)
+        if name == "predict":
+            command.add_argument("--out", type=Path, required=True, metavar="OUT.jsonl", help='the rows with "output" added')
+        else:
+            command.add_argument("--json", type=Path, metavar="OUT", help="write all scores as one JSON object here")
+        command.set_defaults(run=action, after_stop="")
+
+    attempt = commands.add_parser("try", help="one message, base model and tuned model side by side")
+    attempt.add_argument("text", metavar="TEXT")
+    attempt.add_argument("--task", default="support_plan")
+    attempt.add_argument("--model")
+    attempt.add_argument("--adapter", type=Path)
+    attempt.set_defaults(run=_try, after_stop="")
+    return parser
+
+
+def _training_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="tiny, smollm2-135m, a hub id or a local folder (default: the profile's)")
+    parser.add_argument("--profile", default="cpu", help="smoke, cpu (default) or long")
+    parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
+    for name, kind in (
+        ("learning-rate", float), ("epochs", int), ("rank", int), ("batch-size", int), ("train-rows", int), ("max-length", int),
+        ("patience", int), ("seed", int),
+    ):  # fmt: skip
+        parser.add_argument(f"--{name}", type=kind, help="overrides the profile's value")
+
+
+def _model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="tiny, smollm2-135m (default), a hub id or a local folder")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--adapter", type=Path, help="adapter folder (default: the one shipped with the task)")
+    which.add_argument("--base", action="store_true", help="the untuned model")
+    parser.add_argument("--prompt", choices=("short", "long"), help="default: short with an adapter, long with --base")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--max-new-tokens", type=int, default=160)
+
+
+def _overrides(args: argparse.Namespace) -> dict:
+    names = ("learning_rate", "epochs", "rank", "batch_size", "train_rows", "max_length", "patience", "seed")
+    return {name: getattr(args, name) for name in names}
+
+
+def _run(args: argparse.Namespace) -> None:
+    from ftlab.mainjob import run_main_job
+    from ftlab.report import publish, write_report
+    from ftlab.task import load_task
+
+    task = load_task(args.taskdir)
+    out = args.out or Path("runs") / task.name
+    results = run_main_job(
+        task, out=out, profile_name=args.profile, model=args.model, adapter=args.adapter, resume=args.resume, **_overrides(args)
+    )
+    page = write_report(results, out)
+    if args.publish:
+        publish(out, args.publish, task.name)
+    cost = results["cost"]
+    print(f"\nReport: {page}  ({cost['total_seconds'] / 60:.1f} minutes, {cost['peak_memory_mb'] / 1000:.1f} GB at most)")
+
+
+def _train(args: argparse.Namespace) -> None:
+    from ftlab.mainjob import train_adapter
+    from ftlab.models import load_model
+    from ftlab.task import load_task
+    from ftlab.train.settings import profile, sft_config
+
+    task, settings = load_task(args.task), profile(args.profile)
+    config = sft_config(args.profile, **_overrides(args))
+    loaded = load_model(args.model or settings.model)
+    lineage = train_adapter(task, loaded, config, args.out, profile_name=args.profile, resume=args.resume)
+    best = lineage["training"]["curve"][lineage["training"]["best_epoch"] - 1]
+    print(f"{args.out}: the adapter of pass {best['epoch']}, strict score {100 * best['strict']:.1f} % on validation rows")
+
+
+def _check(args: argparse.Namespace) -> None:
+    from ftlab.evaluate import check_record
+    from ftlab.task import load_task
+
+    task = load_task(args.task)
+    records = []
+    for row, record in _raw_rows(args.file, need_output=True):
+        expected = record.get("expected") if isinstance(record.get("expected"), dict) else None
+        records.append(check_record(row.id, task.checker.check(record["output"], row.text, lang=row.lang, expected=expected)))
+    if args.json:
+        _write_lines(args.json, records)
+    clean = sum(not r["labels"] for r in records)
+    print(f"{clean} of {len(records)} outputs are clean")
+    for label in ("safety", "format", "instruction", "knowledge"):
+        print(f"  first cause {label:<12} {sum(r['first_cause'] == label for r in records)}")
+
+
+def _raw_rows(path: Path, need_output: bool) -> list:
+    """(Row, whole record) of each line; the file's order and every key are kept.
+
+    Raises:
+        DataError: naming every broken line.
+    """
+    from ftlab.task import read_rows
+
+    rows, problems = read_rows(path)
+    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    records = [json.loads(line) for line in lines] if not problems else []
+    if need_output:
+        problems += [
+            f"{row.where}: expected output to be the raw text that a model gave, found {type(record.get('output')).__name__}"
+            for row, record in zip(rows, records, strict=False)
+            if not isinstance(record.get("output"), str)
+        ]
+    if problems:
+        raise DataError(f"{path}: {len(problems)} broken row(s); mend each of these and run again:", problems)
+    return list(zip(rows, records, strict=True))
+
+
+def _write_lines(path: Path, records: Sequence[dict]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8", errors="backslashreplace") as handle:
+        handle.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    os.replace(partial, path)
+
+
+def _loaded(args: argparse.Namespace, task) -> tuple:
+    """(loaded model, which prompt) as the options say."""
+    from ftlab.artifact import apply_adapter
+    from ftlab.models import EMBEDDED, load_model
+
+    for name in ("batch_size", "max_new_tokens"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')}: expected a number above 0, found {getattr(args, name)}.")
+    folder = None if args.base else shipped_adapter(task, args.adapter)
+    loaded = load_model(args.model or EMBEDDED)
+    if folder:
+        apply_adapter(loaded, folder)
+    return loaded, args.prompt or ("long" if args.base else "short")
+
+
+def shipped_adapter(task, given: Path | None) -> Path:
+    """The adapter folder that was asked for, else the one shipped with the task."""
+    folder = given or task.folder / "adapter"
+    if not folder.is_dir():
+        wanted = f"--adapter {given}" if given else f"task {task.name} ships no adapter"
+        raise UsageError(f"{wanted}: expected a folder with an adapter, found none; train one with ftlab train, or use --base.")
+    return folder
+
+
+def _answers(args: argparse.Namespace, task, rows) -> list:
+    from tqdm import tqdm
+
+    from ftlab.generate import generate
+
+    loaded, prompt = _loaded(args, task)
+    conversations = [task.conversation(row, prompt) for row in rows]
+    with tqdm(total=len(rows), desc=args.command, unit="row") as bar:
+        return generate(loaded, conversations, max_new_tokens=args.max_new_tokens, batch_size=args.batch_size, progress=bar.update)
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from ftlab.task import load_task
+
+    task = load_task(args.task)
+    pairs = _raw_rows(args.file, need_output=False)
+    answers = _answers(args, task, [row for row, _ in pairs])
+    _write_lines(args.out, [record | {"output": answer.text} for (_, record), answer in zip(pairs, answers, strict=True)])
+    print(f"{args.out}: {len(answers)} answers, {sum(not a.ended for a in answers)} of them cut at {args.max_new_tokens} tokens")
+
+
+def _eval(args: argparse.Namespace) -> None:
+    from ftlab.artifact import write_json
+    from ftlab.evaluate import evaluate_outputs
+    from ftlab.mainjob import score_line
+    from ftlab.task import load_task, read_rows
+
+    task = load_task(args.task)
+    rows, problems = read_rows(args.file, labelled=True)
+    if problems:
+        raise DataError(f"{args.file}: {len(problems)} broken row(s); mend each of these and run again:", problems)
+    evaluation = evaluate_outputs(task, rows, [answer.text for answer in _answers(args, task, rows)])
+    if args.json:
+        write_json(args.json, evaluation)
+    print(score_line(evaluation))
+    for cause, count in evaluation["first_causes"].items():
+        print(f"  first cause {cause:<12} {count['k']} of {count['n']}")
+
+
+def _try(args: argparse.Namespace) -> None:
+    from ftlab.sidebyside import side_by_side
+    from ftlab.task import load_task
+
+    task = load_task(args.task)
+    for answer in side_by_side(task, [args.text], model=args.model, adapter=shipped_adapter(task, args.adapter)):
+        print(answer.as_text())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,189 @@
+"""Greedy generation in batches, made for many prompts that begin alike: the shared prefix is computed once.
+
+Rows are sorted by length, finished rows leave the batch, and the results come back in the order asked. Padding is on the left and
+masked, so a row's result depends on its batch only through floating-point rounding.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ftlab.errors import DataError
+from ftlab.models import LoadedModel
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer: its text without special tokens, its sizes in tokens, and whether the model ended it (else: the limit did)."""
+
+    text: str
+    prompt_tokens: int
+    new_tokens: int
+    ended: bool
+
+
+def encode_prompt(tokenizer: Any, conversation: Sequence[dict]) -> list[int]:
+    """Token ids of a chat up to where the assistant's answer begins. Training and generation both start from here."""
+    text = tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=True)
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def encode_example(tokenizer: Any, conversation: Sequence[dict], completion: str) -> tuple[list[int], int]:
+    """(input_ids, prompt_length): the prompt, the answer and one end token. Labels are the positions from prompt_length on.
+
+    Prompt and answer are tokenized apart, so the first `prompt_length` ids are exactly what generation will see.
+    """
+    prompt = encode_prompt(tokenizer, conversation)
+    answer = tokenizer(completion, add_special_tokens=False)["input_ids"]
+    return [*prompt, *answer, tokenizer.eos_token_id], len(prompt)
+
+
+def shared_prefix_length(prompts: Sequence[Sequence[int]]) -> int:
+    """How many leading token ids all prompts share, at most one less than the shortest: each row must keep a token of its own."""
+    first, last = min(prompts), max(prompts)
+    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return min(n, min(map(len, prompts)) - 1)
+
+
+def generate(
+    loaded: LoadedModel,
+    conversations: Sequence[Sequence[dict]],
+    *,
+    max_new_tokens: int = 160,
+    batch_size: int = 16,
+    progress: Callable[[int], None] | None = None,
+) -> list[Generation]:
+    """Greedy answers to `conversations`, in their order.
+
+    Args:
+        loaded: model and tokenizer; the model is used as it stands (merge an adapter first, it is faster).
+        conversations: chats ending before the assistant's answer.
+        max_new_tokens: limit per answer; an answer cut there has `ended=False`.
+        batch_size: rows computed together; memory grows with it.
+        progress: called with the number of rows just finished.
+
+    Raises:
+        DataError: a prompt leaves no room for an answer in the model's context.
+    """
+    import torch
+
+    if not conversations:
+        return []
+    prompts = [encode_prompt(loaded.tokenizer, conversation) for conversation in conversations]
+    _check_room(loaded, prompts, max_new_tokens)
+    prefix = prompts[0][: shared_prefix_length(prompts) if len(prompts) > 1 else 0]
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
+    answers: dict[int, list[int]] = {}
+    with torch.inference_mode():
+        shared = _prefill(loaded.model, prefix) if prefix else None
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            suffixes = [prompts[i][len(prefix) :] for i in rows]
+            for i, ids in zip(rows, _decode(loaded, shared, len(prefix), suffixes, max_new_tokens), strict=True):
+                answers[i] = ids
+            if progress:
+                progress(len(rows))
+    end = loaded.tokenizer.eos_token_id
+    return [_generation(loaded.tokenizer, len(prompts[i]), answers[i], end) for i in range(len(prompts))]
+
+
+def _generation(tokenizer: Any, prompt_tokens: int, ids: list[int], end: int) -> Generation:
+    ended = bool(ids) and ids[-1] == end
+    text = tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return Generation(text, prompt_tokens, len(ids), ended)
+
+
+def _check_room(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    room = getattr(loaded.model.config, "max_position_embeddings", None)
+    longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))
+    if room and len(prompts[longest]) + max_new_tokens > room:
+        raise DataError(
+            f"prompt {longest + 1} of {len(prompts)} has {len(prompts[longest])} tokens; expected at most {room - max_new_tokens} "
+            f"({room} in the model's context less {max_new_tokens} for the answer); shorten the message."
+        )
+
+
+def _prefill(model: Any, prefix: Sequence[int]) -> list[tuple[Any, Any]]:
+    """Keys and values of the prefix in each layer, (1, H, P, D): batch of one, whatever the number of rows."""
+    import torch
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    model(input_ids=torch.tensor([list(prefix)]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _new_cache(model: Any, shared: list[tuple[Any, Any]] | None, rows: int, room: int) -> Any:
+    """A cache for `rows` rows that starts with the shared prefix and has space for `room` positions in all."""
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer
+
+    cache = DynamicCache(config=model.config)
+    if all(type(layer) is DynamicLayer for layer in cache.layers):
+        cache.layers = [_roomy_layer(room) for _ in cache.layers]
+    for layer, (keys, values) in zip(cache.layers, shared or [], strict=False):
+        layer.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1))
+    return cache
+
+
+def _roomy_layer(room: int) -> Any:
+    """A cache layer that writes into space reserved once; the stock one copies all it holds for every new token."""
+    from transformers.cache_utils import DynamicLayer
+
+    class RoomyLayer(DynamicLayer):
+        def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+            if not self.is_initialized:
+                self.lazy_initialization(key_states, value_states)
+                shape = (*key_states.shape[:2], room, key_states.shape[3])  # (B, H, room, D)
+                self._space, self._filled = (key_states.new_empty(shape), value_states.new_empty(shape)), 0
+            start, self._filled = self._filled, self._filled + key_states.shape[2]
+            for space, states in zip(self._space, (key_states, value_states), strict=True):
+                space[:, :, start : self._filled] = states
+            return self._show()
+
+        def _show(self) -> tuple[Any, Any]:
+            self.keys, self.values = (space[:, :, : self._filled] for space in self._space)
+            return self.keys, self.values
+
+        def batch_select_indices(self, indices: Any) -> None:
+            self._space = tuple(space[indices] for space in self._space)
+            self._show()
+
+    return RoomyLayer()
+
+
+def _decode(
+    loaded: LoadedModel, shared: list[tuple[Any, Any]] | None, prefix: int, suffixes: list[list[int]], max_new_tokens: int
+) -> list[list[int]]:
+    """Greedy token ids for each suffix, end token included where the model gave one."""
+    import torch
+
+    model, end = loaded.model, loaded.tokenizer.eos_token_id
+    rows, longest = len(suffixes), max(map(len, suffixes))
+    cache = _new_cache(model, shared, rows, prefix + longest + max_new_tokens)
+    pads = torch.tensor([longest - len(s) for s in suffixes])  # left padding of each row, (B,)
+    input_ids = torch.tensor([[end] * (longest - len(s)) + s for s in suffixes])  # (B, L)
+    mask = torch.ones(rows, prefix + longest, dtype=torch.long)
+    mask[:, prefix:] = torch.arange(longest)[None, :] >= pads[:, None]
+    position_ids = (mask.cumsum(1) - 1).clamp(min=0)[:, prefix:]
+    answers: list[list[int]] = [[] for _ in suffixes]
+    alive = list(range(rows))
+    for _ in range(max_new_tokens):
+        padded = mask if not bool(mask.all()) else None  # without padding the faster unmasked kernel serves
+        out = model(
+            input_ids=input_ids, attention_mask=padded, position_ids=position_ids, past_key_values=cache, use_cache=True,
+            logits_to_keep=1,
+        )  # fmt: skip
+        tokens = out.logits[:, -1].argmax(-1)  # (B,)
+        for row, token in zip(alive, tokens.tolist(), strict=True):
+            answers[row].append(token)
+        keep = (tokens != end).nonzero().flatten()
+        if len(keep) == 0:
+            break
+        if len(keep) < len(alive):
+            alive = [alive[i] for i in keep.tolist()]
+            cache.batch_select_indices(keep)
+            tokens, mask, position_ids = tokens[keep], mask[keep], position_ids[keep]
+        input_ids, position_ids = tokens[:, None], position_ids[:, -1:] + 1
+        mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
+    return answers

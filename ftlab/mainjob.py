@@ -1,0 +1,354 @@
+"""The main job: from a task folder to a tuned adapter and a report that says what it was worth.
+
+Order matters: the baselines are scored before anything is trained, on the rows that the tuned model is scored on afterwards. Each
+system's raw outputs are kept in the run folder under a key that names all they depend on, so an interrupted run goes on where it
+stopped and nothing is generated twice.
+"""
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftlab import __version__
+from ftlab.artifact import LINEAGE, apply_adapter, read_lineage, write_json, write_lineage
+from ftlab.baselines import TfidfBaseline, classifier_accuracies
+from ftlab.evaluate import (
+    LOWER_IS_BETTER, SCORES, compare_runs, error_flow, evaluate_outputs, telling_failures, verdict, without_rows,
+)  # fmt: skip
+from ftlab.generate import Generation, generate
+from ftlab.models import LoadedModel, free_disk, load_model, peak_memory_mb
+from ftlab.regress import GeneralPrompt, general_prompts, regression
+from ftlab.stats import mcnemar_exact, share
+from ftlab.task import Row, Task, stratified
+from ftlab.train import SftConfig, train_sft
+from ftlab.train.settings import Profile, profile
+
+SHOTS = 4  # worked examples in the few-shot prompt: one each of four classes; more would not fit a small model's attention
+UNTUNED_TOKENS = 128  # limit for untuned answers, which rarely end by themselves; the longest labelled answer is about as long
+GENERAL_TOKENS = 64
+BATCH = 16
+
+
+@dataclass
+class Job:
+    """One run of the main job: its task, settings, folder, and what it has found so far."""
+
+    task: Task
+    profile_name: str
+    settings: Profile
+    config: SftConfig
+    model_name: str
+    out: Path
+    say: Callable[[str], None] = print
+    progress: bool = True
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str, title: str):
+        self.say(f"\n== {title}")
+        started = time.monotonic()
+        yield
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - started, 1)
+
+
+def run_main_job(
+    task: Task,
+    *,
+    out: Path,
+    profile_name: str = "cpu",
+    model: str | None = None,
+    adapter: Path | None = None,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+    progress: bool = True,
+    **changes: Any,
+) -> dict:
+    """Baselines, verdict, training (unless `adapter` is given), evaluation after, regression check.
+
+    Args:
+        task: see `load_task`.
+        out: run folder; gets adapter/, outputs/, results.json.
+        profile_name: see `PROFILES`.
+        model: overrides the profile's model.
+        adapter: a trained adapter to evaluate instead of training one.
+        resume: go on with an interrupted training and reuse kept outputs.
+        changes: overrides of single training settings.
+
+    Returns:
+        the results, as written to out/results.json.
+
+    Raises:
+        FtlabError: see the parts.
+    """
+    from ftlab.train import sft_config
+
+    settings = profile(profile_name)
+    config = sft_config(profile_name, **changes)
+    free_disk(out, 100_000_000)
+    out.mkdir(parents=True, exist_ok=True)
+    job = Job(task, profile_name, settings, config, model or settings.model, out, say, progress)
+    started = time.monotonic()
+    rows = stratified(task.rows("test"), settings.baseline_rows or len(task.rows("test")), task.class_field)
+    _announce(job, rows)
+    with job.stage("classifiers", "Before, without a language model: TF-IDF on the same training rows"):
+        evaluations = {"tfidf": _score_tfidf(job, rows)}
+        classifiers = classifier_accuracies(task, task.rows("train"), rows) if task.class_field else {}
+    loaded = load_model(job.model_name, progress=progress)
+    kept = _Kept(job, loaded, resume)
+    with job.stage("prompting", "Before, untuned: best long prompt, and the same with examples"):
+        for name, shots in (("prompt", []), ("few_shot", few_shot_examples(task))):
+            evaluations[name] = _score(job, kept.answers(name, rows, "long", shots), rows, name)
+    best_prompt = max(("prompt", "few_shot"), key=lambda name: evaluations[name]["scores"]["strict"]["share"])
+    judgement = verdict(evaluations[best_prompt], evaluations["tfidf"])
+    job.say("\n".join(judgement["why"]))
+    general = general_prompts()[: settings.general_prompts or None]
+    with job.stage("general", "Before: general prompts"):
+        general_before = kept.general("general_before", general)
+    training, lineage = _tune(job, loaded, adapter, resume)
+    kept.use_adapter(lineage)
+    with job.stage("tuned", "After: the tuned model with the short prompt"):
+        tuned = kept.answers("tuned", rows, "short", [])
+        evaluations["tuned"] = _score(job, tuned, rows, "tuned")
+    with job.stage("general", "After: the same general prompts"):
+        general_after = kept.general("general_after", general)
+    results = {
+        "about": _about(job, loaded, best_prompt, rows, lineage),
+        "systems": {name: without_rows(e) for name, e in evaluations.items()},
+        "classifiers": {name: _versus(hits, evaluations["tuned"]) for name, hits in classifiers.items()},
+        "verdict": judgement,
+        "paired": {name: compare_runs(e, evaluations["tuned"]) for name, e in evaluations.items() if name != "tuned"},
+        "flow": error_flow(evaluations[best_prompt], evaluations["tuned"]),
+        "training": training,
+        "tokens": _tokens(kept, rows, best_prompt),
+        "regression": regression(general, *([g.text for g in answers] for answers in (general_before, general_after))),
+        "failures": telling_failures(evaluations["tuned"], rows),
+        "examples": _examples(rows, evaluations, best_prompt),
+        "cost": {
+            "seconds": job.seconds,
+            "total_seconds": round(time.monotonic() - started, 1),
+            "peak_memory_mb": round(peak_memory_mb()),
+        },
+    }
+    write_json(out / "results.json", results)
+    write_json(out / "rows.json", {name: e["rows"] for name, e in evaluations.items()})
+    return results
+
+
+def _announce(job: Job, rows: Sequence[Row]) -> None:
+    task = job.task
+    counts = ", ".join(f"{len(task.rows(split))} {split}" for split in task.splits)
+    job.say(f"Task {task.name}: {counts} rows. Test rows scored: {len(rows)} of {len(task.rows('test'))}.")
+    if task.derived:
+        job.say(f"Not in the folder, so derived: {', '.join(task.derived)}.")
+
+
+def _score_tfidf(job: Job, rows: Sequence[Row]) -> dict:
+    rules = job.task.folder / "rules.json"
+    extractors = json.loads(rules.read_text(encoding="utf-8")).get("extractors") if rules.exists() else None
+    baseline = TfidfBaseline(job.task, job.task.rows("train"), extractors)
+    return _evaluate(job, baseline.predict(rows), rows, "tfidf")
+
+
+def _score(job: Job, answers: Sequence[Generation], rows: Sequence[Row], name: str) -> dict:
+    evaluation = _evaluate(job, [a.text for a in answers], rows, name)
+    return evaluation | {"not_ended": share([not a.ended for a in answers]).as_dict()}
+
+
+def _evaluate(job: Job, outputs: Sequence[str], rows: Sequence[Row], name: str) -> dict:
+    evaluation = evaluate_outputs(job.task, rows, outputs)
+    job.say(f"{name:>9}: " + score_line(evaluation))
+    return evaluation
+
+
+def score_line(evaluation: dict) -> str:
+    """The main scores in one line, as percentages with their intervals."""
+    shown = ("schema_valid", "class_right", "values_right", "strict", "fabricated", "unsafe")
+    parts = []
+    for name in shown:
+        s = evaluation["scores"][name]
+        parts.append(f"{name} {100 * s['share']:.1f} % [{100 * s['low']:.1f}, {100 * s['high']:.1f}]")
+    return "  ".join(parts) + f"  (n = {evaluation['n']})"
+
+
+def few_shot_examples(task: Task, n: int = SHOTS) -> list[Row]:
+    """The examples of the few-shot prompt: of each of the n most frequent classes the training row with the shortest prompt and answer
+    that still shows a compared value; the choice looks at training rows only."""
+    by_class: dict[str, list[Row]] = {}
+    for row in task.rows("train"):
+        by_class.setdefault(str(row.output.get(task.class_field)), []).append(row)
+    chosen = []
+    for _, group in sorted(by_class.items(), key=lambda item: (-len(item[1]), item[0]))[:n]:
+        rich = [row for row in group if any(isinstance(v, dict) and v for v in row.output.values())] or group
+        chosen.append(min(rich, key=lambda row: (len(row.text) + len(task.completion(row)), row.id)))
+    return chosen
+
+
+class _Kept:
+    """Raw outputs kept in the run folder, each under a key that names all they depend on."""
+
+    def __init__(self, job: Job, loaded: LoadedModel, reuse: bool):
+        self.job, self.loaded, self.reuse = job, loaded, reuse
+        self.folder = job.out / "outputs"
+        self.adapter = ""
+        self.answers_of: dict[str, list[Generation]] = {}
+
+    def use_adapter(self, lineage: dict) -> None:
+        self.adapter = lineage.get("adapter_sha256", "")
+
+    def answers(self, name: str, rows: Sequence[Row], prompt: str, shots: Sequence[Row]) -> list[Generation]:
+        limit = self.job.config.max_new_tokens if name == "tuned" else min(UNTUNED_TOKENS, self.job.config.max_new_tokens)
+        conversations = [self.job.task.conversation(row, prompt, shots) for row in rows]
+        self.answers_of[name] = self._generate(name, conversations, limit)
+        return self.answers_of[name]
+
+    def general(self, name: str, prompts: Sequence[GeneralPrompt]) -> list[Generation]:
+        return self._generate(name, [p.conversation for p in prompts], min(GENERAL_TOKENS, self.job.config.max_new_tokens))
+
+    def _generate(self, name: str, conversations: Sequence[list[dict]], limit: int) -> list[Generation]:
+        from tqdm import tqdm
+
+        depends_on = json.dumps([self.loaded.sha256, self.adapter, limit, conversations], ensure_ascii=False)
+        key, path = hashlib.sha256(depends_on.encode()).hexdigest(), self.folder / f"{name}.json"
+        if self.reuse and path.exists() and (kept := json.loads(path.read_text(encoding="utf-8")))["key"] == key:
+            return [Generation(**record) for record in kept["answers"]]
+        with tqdm(total=len(conversations), desc=name, unit="row", disable=not self.job.progress) as bar:
+            answers = generate(self.loaded, conversations, max_new_tokens=limit, batch_size=BATCH, progress=bar.update)
+        self.folder.mkdir(exist_ok=True)
+        write_json(path, {"key": key, "answers": [asdict(answer) for answer in answers]})
+        return answers
+
+
+def _tune(job: Job, loaded: LoadedModel, adapter: Path | None, resume: bool) -> tuple[dict, dict]:
+    """Train, or take the given adapter; either way `loaded` then carries it, merged. Returns (training, lineage)."""
+    if adapter is not None:
+        lineage = apply_adapter(loaded, adapter)
+        return lineage.get("training", {}), lineage
+    with job.stage("training", "Training (SFT with LoRA)"):
+        folder = job.out / "adapter"
+        train_adapter(
+            job.task, loaded, job.config, folder, profile_name=job.profile_name, resume=resume, say=job.say, progress=job.progress
+        )
+    loaded.model = loaded.model.merge_and_unload().eval()
+    lineage = read_lineage(folder)
+    return lineage["training"], lineage
+
+
+def train_adapter(
+    task: Task,
+    loaded: LoadedModel,
+    config: SftConfig,
+    folder: Path,
+    *,
+    profile_name: str,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+    progress: bool = True,
+) -> dict:
+    """Train an adapter into `folder` and write its lineage. A folder that holds a finished one of the same origin is kept as it is.
+
+    Returns:
+        the lineage.
+    """
+    origin = {
+        "task": task.name,
+        "hashes": task.hashes(),
+        "base": {"model": loaded.name, "sha256": loaded.sha256},
+        "config": asdict(config) | {"profile": profile_name},
+    }
+    if resume and (folder / LINEAGE).exists():
+        done = read_lineage(folder)
+        if {key: done.get(key) for key in origin} == json.loads(json.dumps(origin)):
+            say(f"{folder} holds this adapter already: not trained again.")
+            apply_kept(loaded, folder, config)
+            return done
+    say("\n".join(config.explain()))
+    held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
+
+    def score(model: LoadedModel) -> dict:
+        answers = generate(
+            model, [task.conversation(row) for row in held_out], max_new_tokens=config.max_new_tokens, batch_size=BATCH
+        )
+        scores = evaluate_outputs(task, held_out, [a.text for a in answers])["scores"]
+        return {
+            name: scores[name]["share"]
+            for name in ("strict", "schema_valid", "class_right", "values_right", "fabricated", "unsafe")
+        }
+
+    training = train_sft(task, loaded, config, folder, resume=resume, score=score, progress=progress)
+    training["validation_rows"] = len(held_out)
+    write_lineage(folder, origin | {"training": training, "ftlab": __version__})
+    return read_lineage(folder)
+
+
+def apply_kept(loaded: LoadedModel, folder: Path, config: SftConfig) -> None:
+    """Give `loaded` a finished adapter as a peft model, just as training would have left it."""
+    from ftlab.artifact import read_adapter_weights
+    from ftlab.lora import add_lora
+
+    loaded.model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed)
+    read_adapter_weights(loaded.model, folder)
+
+
+def _about(job: Job, loaded: LoadedModel, best_prompt: str, rows: Sequence[Row], lineage: dict) -> dict:
+    task = job.task
+    return {
+        "task": task.name,
+        "description": task.schema.get("description", ""),
+        "profile": job.profile_name,
+        "model": {"name": loaded.name, "sha256": loaded.sha256},
+        "adapter_sha256": lineage.get("adapter_sha256"),
+        "trained_with": lineage.get("config", {}),
+        "hashes": task.hashes(),
+        "rows": {split: len(task.rows(split)) for split in task.splits},
+        "test_rows_scored": len(rows),
+        "test_rows_chosen": "all" if len(rows) == len(task.rows("test")) else f"a fixed part, in proportion to {task.class_field}",
+        "class_field": task.class_field,
+        "best_prompt": best_prompt,
+        "shots": [row.id for row in few_shot_examples(task)],
+        "score_meanings": SCORES,
+        "lower_is_better": LOWER_IS_BETTER,
+        "derived": task.derived,
+        "machine": {"python": platform.python_version(), "system": platform.system(), "processor": platform.machine()},
+        "ftlab": __version__,
+    }
+
+
+def _versus(hits: list[bool], tuned: dict) -> dict:
+    """A plain classifier's accuracy, and the paired test of the tuned model against it."""
+    right = [r["passes"]["class_right"] for r in tuned["rows"]]
+    return {"accuracy": share(hits).as_dict(), "tuned_against_it": mcnemar_exact(hits, right)}
+
+
+def _tokens(kept: _Kept, rows: Sequence[Row], best_prompt: str) -> dict:
+    """Mean tokens per request, prompt and answer, of the best prompt and of the tuned model, and what the short prompt saves."""
+    means = {}
+    for name in (best_prompt, "tuned"):
+        answers = kept.answers_of[name]
+        means[name] = {
+            "prompt": sum(a.prompt_tokens for a in answers) / len(rows),
+            "answer": sum(a.new_tokens for a in answers) / len(rows),
+        }
+    saved = {key: means[best_prompt][key] - means["tuned"][key] for key in ("prompt", "answer")}
+    return {"before": means[best_prompt], "after": means["tuned"], "saved_per_request": saved}
+
+
+def _examples(rows: Sequence[Row], evaluations: dict[str, dict], best_prompt: str, n: int = 8) -> list[dict]:
+    """Rows of different classes with what each system made of them: every k-th row, so that nobody picked them."""
+    chosen = rows[:: max(1, len(rows) // n)][:n]
+    records = {name: {r["id"]: r for r in e["rows"]} for name, e in evaluations.items()}
+    return [
+        {
+            "id": row.id, "input": row.text, "expected": row.output,
+            "outputs": {
+                name: {"text": records[name][row.id]["output"], "labels": records[name][row.id]["labels"]}
+                for name in ("tfidf", best_prompt, "tuned")
+            },
+        }
+        for row in chosen
+    ]  # fmt: skip

@@ -1,0 +1,2 @@
+def write_report(results, out): return out
+def publish(*a): pass

@@ -1,0 +1,96 @@
+"""Settings of supervised fine-tuning: one dial, the profile, and a reason for each value that is printed before training."""
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ftlab.errors import UsageError
+
+
+def _setting(default: Any, reason: str) -> Any:
+    from dataclasses import field
+
+    return field(default=default, metadata={"reason": reason})
+
+
+@dataclass(frozen=True)
+class SftConfig:
+    """Supervised fine-tuning with LoRA. Units stand in the reasons.
+
+    Raises:
+        UsageError: a value that cannot work, in the words of the command line.
+    """
+
+    learning_rate: float = _setting(5e-4, "LoRA wants about ten times full tuning's rate; twice this gave a worse validation score")
+    epochs: int = _setting(4, "passes over the rows at most; the best by validation score is kept")
+    rank: int = _setting(16, "LoRA rank: 3.5 % of the model's parameters, under 10 MB as 16-bit floats")
+    alpha: int = _setting(32, "LoRA scale: twice the rank, the usual choice, so that rank can change and the rate stay")
+    batch_size: int = _setting(16, "rows per optimizer step: enough to average over intents, small enough for many steps")
+    micro_tokens: int = _setting(700, "padded tokens computed at once: sets peak memory, changes no result")
+    warmup: float = _setting(0.06, "share of the steps in which the rate rises from 0: the first gradients are the wildest")
+    max_grad_norm: float = _setting(1.0, "longer gradients are cut to this length: one odd row cannot spoil a step")
+    max_length: int = _setting(512, "tokens of prompt and answer at most; longer rows are refused, never cut")
+    patience: int = _setting(2, "passes without a better validation score before training stops")
+    train_rows: int = _setting(0, "rows used, in proportion to the classes; 0 means all")
+    validation_rows: int = _setting(0, "rows generated after each pass to score it; 0 means all")
+    max_new_tokens: int = _setting(160, "tokens per generated answer: above the longest labelled one")
+    seed: int = _setting(0, "order of the rows and start of the LoRA matrices")
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "epochs", "rank", "alpha", "batch_size", "micro_tokens", "max_length", "max_new_tokens"):
+            if getattr(self, name) <= 0:
+                raise UsageError(f"--{name.replace('_', '-')}: expected a number above 0, found {getattr(self, name)}.")
+        if not 0 <= self.warmup < 1:
+            raise UsageError(f"--warmup: expected a share from 0 up to 1, found {self.warmup}.")
+
+    def explain(self) -> list[str]:
+        """One line per setting: name, value, reason."""
+        return [f"{f.name:>16} = {getattr(self, f.name):<8g} {f.metadata['reason']}" for f in fields(self)]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One setting of the dial: which model, how much training, how many test rows the slow baselines see."""
+
+    about: str
+    model: str
+    sft: SftConfig
+    baseline_rows: int = 0  # test rows for every model of the comparison; 0 means all
+    general_prompts: int = 0  # general prompts; 0 means all
+    classifier_seeds: int = 1
+
+
+_CPU = SftConfig()
+PROFILES = {
+    "smoke": Profile(
+        "tests and CI: a random tiny model, seconds",
+        "tiny",
+        replace(_CPU, epochs=1, train_rows=32, validation_rows=4, max_new_tokens=24, max_length=4096, micro_tokens=4000),
+        baseline_rows=20,
+        general_prompts=4,
+    ),
+    "cpu": Profile(
+        "a laptop: two cores, under 15 minutes and 4 GB",
+        "smollm2-135m",
+        replace(_CPU, epochs=1, train_rows=700, validation_rows=40),
+        baseline_rows=100,
+    ),
+    "long": Profile(
+        "the shipped adapter: all rows, several passes, over an hour on two cores",
+        "smollm2-135m",
+        _CPU,
+    ),
+}
+
+
+def profile(name: str) -> Profile:
+    if name not in PROFILES:
+        raise UsageError(f"--profile: expected one of {', '.join(PROFILES)}, found {name!r}.")
+    return PROFILES[name]
+
+
+def sft_config(profile_name: str = "cpu", **changes: Any) -> SftConfig:
+    """The settings of a profile with `changes`; a change that is None leaves the profile's value."""
+    known = {f.name for f in fields(SftConfig)}
+    if unknown := sorted(set(changes) - known):
+        raise UsageError(f"expected settings among {', '.join(sorted(known))}, found {', '.join(unknown)}.")
+    return replace(profile(profile_name).sft, **{key: value for key, value in changes.items() if value is not None})
