@@ -81,6 +81,14 @@ class Task:
         """The answer as the model is to write it: JSON on one line, keys in the task's order."""
         return dump_output(row.output, self.key_order)
 
+    def free_text(self, row: Row) -> str:
+        """The end of `completion` that holds the last key's value and the closing brace, if that value is a text which no field
+        check compares; else "". It is the part of an answer that has many right wordings."""
+        key = list(json.loads(self.completion(row)))[-1]
+        if not isinstance(row.output[key], str) or key in self.fields:
+            return ""
+        return self.completion(row).rpartition(json.dumps(key) + ":")[2]
+
     def system(self, prompt: str, examples: Sequence[Row] = ()) -> str:
         """The system message for `prompt` "short" or "long", with worked examples appended if given."""
         text = {"short": self.prompt_short, "long": self.prompt_long}[prompt]

@@ -23,18 +23,26 @@ from ftlab.models import LoadedModel
 from ftlab.task import Row, Task, stratified
 from ftlab.train.settings import SftConfig
 
-Example = tuple[list[int], int]  # input_ids, prompt_length
+Example = tuple[list[int], int, list[float]]  # input_ids, prompt_length, one loss weight per label
 SAVE_EVERY_S = 120  # seconds between checkpoints inside a pass
 
 
-def encode_rows(task: Task, rows: Sequence[Row], tokenizer: Any, max_length: int) -> list[Example]:
-    """Each row as (input_ids, prompt_length), with the short prompt.
+def encode_rows(task: Task, rows: Sequence[Row], tokenizer: Any, max_length: int, text_weight: float = 1.0) -> list[Example]:
+    """Each row as (input_ids, prompt_length, weights), with the short prompt.
+
+    Args:
+        text_weight: loss weight of the answer's free text (the task's last key, if no field check compares it); 1 elsewhere.
 
     Raises:
         DataError: rows longer than `max_length` tokens, all of them named; none is cut.
     """
-    examples = [encode_example(tokenizer, task.conversation(row), task.completion(row)) for row in rows]
-    long = [f"{row.where}: {len(ids)} tokens" for row, (ids, _) in zip(rows, examples, strict=True) if len(ids) > max_length]
+    examples = []
+    for row in rows:
+        ids, start = encode_example(tokenizer, task.conversation(row), task.completion(row))
+        free = len(tokenizer(task.free_text(row), add_special_tokens=False)["input_ids"])
+        # the end token keeps its full weight: an answer that does not end is broken, however well it is worded
+        examples.append((ids, start, [1.0] * (len(ids) - start - free - 1) + [text_weight] * free + [1.0]))
+    long = [f"{row.where}: {len(ids)} tokens" for row, (ids, _, _) in zip(rows, examples, strict=True) if len(ids) > max_length]
     if long:
         raise DataError(f"{len(long)} row(s) are longer than {max_length} tokens; shorten them or raise --max-length:", long)
     return examples
@@ -65,8 +73,8 @@ def micro_batches(batch: Sequence[int], lengths: Sequence[int], micro_tokens: in
     yield piece
 
 
-def answer_loss(model: Any, examples: Sequence[Example]) -> tuple[Any, int]:
-    """Summed cross-entropy of the answers' tokens and their number.
+def answer_loss(model: Any, examples: Sequence[Example]) -> tuple[Any, float]:
+    """Weighted sum of the cross-entropy of the answers' tokens, and the sum of the weights.
 
     The decoder runs on the whole rows, padded on the right (causal attention never looks there); the head on the hidden states that
     predict a labelled token, (N, D) with N the number of labels in the B rows.
@@ -76,21 +84,23 @@ def answer_loss(model: Any, examples: Sequence[Example]) -> tuple[Any, int]:
     from torch.nn.utils.rnn import pad_sequence
 
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    rows = [torch.tensor(ids) for ids, _ in examples]
+    rows = [torch.tensor(ids) for ids, _, _ in examples]
     input_ids = pad_sequence(rows, batch_first=True)  # (B, T)
     hidden = causal.base_model(input_ids=input_ids, use_cache=False).last_hidden_state  # (B, T, D)
-    where = [torch.arange(start, len(ids)) for ids, start in examples]
+    where = [torch.arange(start, len(ids)) for ids, start, _ in examples]
     # subtle: the state at position t predicts token t + 1, so labels at `where` are read from the states one before
     picked = torch.cat([hidden[i, at - 1] for i, at in enumerate(where)])  # (N, D)
     labels = torch.cat([row[at] for row, at in zip(rows, where, strict=True)])
-    return cross_entropy(causal.get_output_embeddings()(picked).float(), labels, reduction="sum"), len(labels)
+    weights = torch.tensor([w for _, _, row_weights in examples for w in row_weights])
+    losses = cross_entropy(causal.get_output_embeddings()(picked).float(), labels, reduction="none")  # (N,)
+    return losses @ weights, weights.sum().item()
 
 
 def mean_loss(model: Any, examples: Sequence[Example], micro_tokens: int) -> float:
-    """Mean cross-entropy in nats per answer token over all examples."""
+    """Mean cross-entropy in nats per answer token (by weight) over all examples."""
     import torch
 
-    lengths = [len(ids) for ids, _ in examples]
+    lengths = [len(ids) for ids, _, _ in examples]
     total = count = 0.0
     with torch.inference_mode():
         for piece in micro_batches(range(len(examples)), lengths, micro_tokens):
@@ -159,7 +169,7 @@ def train_sft(
         KeyboardInterrupt: after the state was saved.
     """
     rows = stratified(task.rows("train"), config.train_rows or len(task.rows("train")), task.class_field)
-    examples = encode_rows(task, rows, loaded.tokenizer, config.max_length)
+    examples = encode_rows(task, rows, loaded.tokenizer, config.max_length, config.text_weight)
     held_out = encode_rows(task, task.rows("validation"), loaded.tokenizer, config.max_length)
     loaded.model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed)
     run = _Run(loaded, config, Path(out), examples, {"config": asdict(config), "task": task.hashes(), "base": loaded.sha256})
@@ -184,12 +194,12 @@ class _Run:
         import torch
 
         self.model, self.config, self.out, self.examples, self.origin = loaded.model, config, out, examples, origin
-        self.lengths = [len(ids) for ids, _ in examples]
+        self.lengths = [len(ids) for ids, _, _ in examples]
         self.named = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(self.named.values(), lr=config.learning_rate, weight_decay=0.0)
         self.steps_per_epoch = len(plan_epoch(self.lengths, config.batch_size, config.seed, 0))
         self.epoch = self.step_in_epoch = self.tokens = 0
-        self.loss_sum, self.label_sum, self.seconds = 0.0, 0, 0.0
+        self.loss_sum, self.label_sum, self.seconds = 0.0, 0.0, 0.0
         self.curve: list[dict] = []
         self.saved_at = time.monotonic()
 
@@ -217,11 +227,11 @@ class _Run:
         """One optimizer step; returns the batch's mean loss in nats per label."""
         import torch
 
-        labels = sum(len(self.examples[i][0]) - self.examples[i][1] for i in batch)
+        labels = sum(sum(self.examples[i][2]) for i in batch)
         total = 0.0
         for piece in micro_batches(batch, self.lengths, self.config.micro_tokens):
             loss, _ = answer_loss(self.model, [self.examples[i] for i in piece])
-            (loss / labels).backward()  # the whole batch's count, so that micro-batches add up to it exactly
+            (loss / labels).backward()  # the whole batch's weight, so that micro-batches add up to it exactly
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(self.named.values(), self.config.max_grad_norm)
         done = self.epoch * self.steps_per_epoch + self.step_in_epoch
@@ -237,7 +247,7 @@ class _Run:
         self.epoch += 1
         point = {"epoch": self.epoch, "train_loss": self.loss_sum / self.label_sum, **scores}
         self.curve.append(point)
-        self.step_in_epoch, self.loss_sum, self.label_sum = 0, 0.0, 0
+        self.step_in_epoch, self.loss_sum, self.label_sum = 0, 0.0, 0.0
         if self.best() is point:
             save_adapter_weights(self.model, self.out)
         self.save()
