@@ -111,7 +111,7 @@ def compare_runs(before: dict, after: dict) -> dict:
     """
     if [r["id"] for r in before["rows"]] != [r["id"] for r in after["rows"]]:
         raise DataError("compare_runs: expected two evaluations of the same rows in the same order; evaluate both on one file.")
-    pairs = {name: ([r["passes"][name] for r in run["rows"]] for run in (before, after)) for name in SCORES}
+    pairs = {name: [[r["passes"][name] for r in run["rows"]] for run in (before, after)] for name in SCORES}
     return {name: mcnemar_exact(*pair) for name, pair in pairs.items()}
 
 

@@ -19,7 +19,14 @@ from ftlab import __version__
 from ftlab.artifact import LINEAGE, apply_adapter, read_lineage, write_json, write_lineage
 from ftlab.baselines import TfidfBaseline, classifier_accuracies
 from ftlab.evaluate import (
-    LOWER_IS_BETTER, SCORES, compare_runs, error_flow, evaluate_outputs, telling_failures, verdict, without_rows,
+    LOWER_IS_BETTER,
+    SCORES,
+    compare_runs,
+    error_flow,
+    evaluate_outputs,
+    telling_failures,
+    verdict,
+    without_rows,
 )  # fmt: skip
 from ftlab.generate import Generation, generate
 from ftlab.models import LoadedModel, free_disk, load_model, peak_memory_mb
@@ -30,9 +37,9 @@ from ftlab.train import SftConfig, train_sft
 from ftlab.train.settings import Profile, profile
 
 SHOTS = 4  # worked examples in the few-shot prompt: one each of four classes; more would not fit a small model's attention
-UNTUNED_TOKENS = 128  # limit for untuned answers, which rarely end by themselves; the longest labelled answer is about as long
+UNTUNED_TOKENS = 96  # limit for untuned answers, which rarely end by themselves; nearly all labelled answers are shorter
 GENERAL_TOKENS = 64
-BATCH = 16
+BATCH = 32
 
 
 @dataclass

@@ -9,10 +9,9 @@ from ftlab.artifact import apply_adapter
 from ftlab.checks import Check, parse_strict
 from ftlab.errors import UsageError
 from ftlab.generate import generate
+from ftlab.mainjob import UNTUNED_TOKENS
 from ftlab.models import EMBEDDED, load_model
 from ftlab.task import Row, Task
-
-UNTUNED_TOKENS = 96
 
 
 @dataclass(frozen=True)

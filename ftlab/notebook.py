@@ -1,0 +1,81 @@
+"""What notebooks need: show a figure; run all afresh and store their outputs; check that stored ones are in order and clean.
+
+python -m ftlab.notebook notebooks/*.ipynb            run and store
+python -m ftlab.notebook --check notebooks/*.ipynb    only check
+"""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_PATH = re.compile(r"/home/|/root/|/Users/|/tmp/|site-packages")
+
+
+def show(figure: Any) -> Any:
+    """A matplotlib `Figure` as an image with its alt text, whatever backend the notebook runs on."""
+    from io import BytesIO
+
+    from IPython.display import Image
+
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return Image(buffer.getvalue(), alt=figure.get_label())
+
+
+def run_notebook(path: Path, timeout_s: int = 900) -> None:
+    """Execute a notebook in its own folder on a fresh kernel and write it back with clean metadata.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed.
+    """
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=timeout_s, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+    notebook.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            # progress bars and warnings go to stderr; they say nothing to a reader and differ from run to run
+            cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+    nbformat.write(notebook, path)
+
+
+def notebook_problems(path: Path) -> list[str]:
+    """What is wrong with a stored notebook, one line each; [] if nothing."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code" and "".join(cell["source"]).strip()]
+    problems = []
+    if [cell["execution_count"] for cell in code] != list(range(1, len(code) + 1)):
+        problems.append(f"{path.name}: not executed from 1 in order; run `make notebooks`")
+    for number, cell in enumerate(code, 1):
+        for output in cell["outputs"]:
+            if output["output_type"] == "error":
+                problems.append(f"{path.name}: cell {number} stored an error")
+            shown = json.dumps({key: value for key, value in output.items() if key != "metadata"})
+            if match := _PATH.search(re.sub(r'"image/png": "[^"]*"', "", shown)):
+                problems.append(f"{path.name}: cell {number} shows a path of a machine ({match.group()})")
+    return problems
+
+
+def main(argv: Sequence[str]) -> int:
+    check_only = "--check" in argv
+    paths = [Path(name) for name in argv if not name.startswith("-")]
+    if not check_only:
+        for path in paths:
+            print(f"running {path} …", flush=True)
+            run_notebook(path)
+    problems = [problem for path in paths for problem in notebook_problems(path)]
+    print("\n".join(problems) if problems else f"{len(paths)} notebook(s) in order")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

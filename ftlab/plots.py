@@ -1,0 +1,250 @@
+"""Figures of a run: each function takes the results of `run_main_job` and returns a matplotlib `Figure`.
+
+Made to be read 900 pixels wide, with and without colour: each system keeps one colour, hatch and marker throughout. The alt text
+is the figure's label, computed from the same numbers: `figure.get_label()`. Nothing here touches pyplot or other global state.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path
+
+from ftlab.checks import CAUSE_ORDER
+from ftlab.stats import wilson_interval
+
+WIDTH = 9.0  # inches: with the fonts' 10 points, 900 pixels give letters about 14 pixels high
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one system looks in every figure (colours by Okabe & Ito, told apart by most colour-blind readers)."""
+
+    colour: str
+    hatch: str
+    marker: str
+    label: str
+
+
+STYLES = {
+    "tfidf": Style("#8c8c8c", "...", "s", "tfidf (no language model)"),
+    "prompt": Style("#E69F00", "//", "^", "prompt (untuned)"),
+    "few_shot": Style("#CC79A7", "\\\\", "D", "few_shot (untuned)"),
+    "tuned": Style("#0072B2", "", "o", "tuned"),
+}
+HIGHER = ("schema_valid", "class_right", "values_right", "strict")
+LOWER = ("fabricated", "unsafe")
+LADDER = ("parses", "schema_valid", "rules_kept", "fields_right", "strict")
+FLOW_ORDER = ("pass", *reversed(CAUSE_ORDER))  # top to bottom: the graver the cause, the lower
+GAP = 0.07  # between two causes of the flow, as a share of the rows
+FLOW_STYLES = {
+    "pass": ("#009E73", ""), "knowledge": ("#F0E442", "..."), "instruction": ("#D55E00", "//"), "format": ("#777777", "\\\\"),
+    "safety": ("#7A3E9D", "xx"),
+}  # fmt: skip
+CURVE_LINES = {  # shades of the tuned model's colour: all four are about it
+    "schema_valid": ("#74B3D8", "v", ":"), "class_right": ("#08306B", "P", "--"), "values_right": ("#3D8B9E", "X", "-."),
+    "strict": (STYLES["tuned"].colour, STYLES["tuned"].marker, "-"),
+}  # fmt: skip
+
+
+def score_bars(results: dict) -> Figure:
+    """Shares of rows with 95 % intervals, a bar per system: above what should be high, below what should be low."""
+    systems, n = _systems(results), results["about"]["test_rows_scored"]
+    figure, (upper, lower) = _figure(6.6, rows=2)
+    figure.suptitle(f"Before and after on the same n = {n} test rows (bars: share, lines: 95 % interval)")
+    for axes, scores, way in ((upper, _known(results, HIGHER), "higher"), (lower, LOWER, "lower")):
+        for i, name in enumerate(systems):
+            _bars(axes, i, len(systems), STYLES[name], [results["systems"][name]["scores"][score] for score in scores])
+        axes.set_xticks(range(len(scores)), labels=scores)
+        axes.set(xlim=(-0.5, 3.5), ylim=(0, 113), yticks=range(0, 101, 25), ylabel=f"{way} is better\nshare of rows, %")
+    lower.legend(loc="center right", fontsize=11)
+    return _described(figure, f"Bar chart of scores on {n} test rows. " + _spoken(results, (*_known(results, HIGHER), *LOWER)))
+
+
+def _bars(axes: Axes, i: int, of: int, style: Style, shares: Sequence[dict]) -> None:
+    width = 0.84 / of
+    at = [group + (i - (of - 1) / 2) * width for group in range(len(shares))]
+    axes.bar(
+        at, [100 * s["share"] for s in shares], 0.94 * width, yerr=_errors(shares), capsize=3, label=style.label,
+        color=style.colour, hatch=style.hatch, edgecolor="#222222", linewidth=0.7, error_kw={"ecolor": "#222222"}, zorder=2,
+    )  # fmt: skip
+    for x, s in zip(at, shares, strict=True):
+        axes.text(x, 100 * s["high"] + 1.5, f"{100 * s['share']:.1f}", ha="center", va="bottom", fontsize=9)
+
+
+def score_ladder(results: dict) -> Figure:
+    """The share of rows still standing on each rung of the ladder, a line per system."""
+    systems, n = _systems(results), results["about"]["test_rows_scored"]
+    figure, (axes,) = _figure(4.2)
+    for i, name in enumerate(systems):
+        shares, style = [results["systems"][name]["scores"][rung] for rung in LADDER], STYLES[name]
+        _line(axes, [x + 0.07 * (i - 1.5) for x in range(len(LADDER))], shares, style.colour, style.marker, "-", style.label)
+    axes.set_xticks(range(len(LADDER)), labels=LADDER)
+    axes.set(ylim=(-4, 104), xlabel="rung (each asks for all to its left too)", ylabel="share of rows, %")
+    axes.set_title(f"The score ladder, same n = {n} test rows (lines: 95 % interval)")
+    figure.legend(loc="outside lower center", ncols=4)
+    return _described(figure, f"Line chart of the score ladder on {n} test rows. " + _spoken(results, LADDER))
+
+
+def failure_flow(results: dict) -> Figure:
+    """Rows moving from their first cause of failure before to that after tuning, as bands as thick as their number of rows."""
+    flow = {(step["before"], step["after"]): step["rows"] for step in results["flow"]}
+    n, best = sum(flow.values()), results["about"]["best_prompt"]
+    end = n * (1 + GAP * max(len({pair[side] for pair in flow}) - 1 for side in (0, 1)))
+    figure, (axes,) = _figure(5.4)
+    axes.set_axis_off()
+    axes.set(xlim=(-0.24, 1.24), ylim=(1.02 * end, -0.07 * end), title=f"First cause of failure, row by row, n = {n} test rows")
+    leaving, arriving = (_nodes(axes, flow, side, n, end) for side in (0, 1))
+    axes.text(0, -0.03 * end, f"before: {best}", ha="center", weight="bold")
+    axes.text(1, -0.03 * end, "after: tuned", ha="center", weight="bold")
+    middles, texts = [], []
+    for before, after in sorted(flow, key=lambda pair: [FLOW_ORDER.index(name) for name in pair]):
+        rows = flow[before, after]
+        _band(axes, leaving[before], arriving[after], rows, *FLOW_STYLES[before])
+        middles.append(leaving[before] + rows / 2)
+        texts.append(f"{rows} → {after}")
+        leaving[before] += rows
+        arriving[after] += rows
+    box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}
+    for y, text in zip(_spread(middles, 0.04 * end, end), texts, strict=True):
+        axes.text(0.045, y, text, va="center", bbox=box)
+    told = "; ".join(f"{rows} from {before} to {after}" for (before, after), rows in flow.items())
+    return _described(figure, f"Flow of {n} test rows between first causes of failure, before ({best}) to after (tuned): {told}.")
+
+
+def _nodes(axes: Axes, flow: dict[tuple[str, str], int], side: int, n: int, end: float) -> dict[str, float]:
+    """Draw one side's causes as labelled bars; returns where each bar begins."""
+    totals = {name: sum(rows for pair, rows in flow.items() if pair[side] == name) for name in FLOW_ORDER}
+    tops, y = {}, 0.0
+    for name, rows in totals.items():
+        if rows:
+            colour, hatch = FLOW_STYLES[name]
+            axes.add_patch(Rectangle((side - 0.015, y), 0.03, rows, facecolor=colour, hatch=hatch, edgecolor="#222222", zorder=3))
+            tops[name], y = y, y + rows + GAP * n
+    middles = [top + totals[name] / 2 for name, top in tops.items()]
+    for name, at in zip(tops, _spread(middles, 0.045 * end, end), strict=True):
+        x, align = ((-0.03, "right"), (1.03, "left"))[side]
+        axes.text(x, at, f"{name}: {totals[name]}", ha=align, va="center", fontsize=11)
+    return tops
+
+
+def _band(axes: Axes, left: float, right: float, rows: int, colour: str, hatch: str) -> None:
+    """A band of constant height from y = left at x = 0 to y = right at x = 1: two Bézier curves and the ends between them."""
+    above = [(0.015, left), (0.5, left), (0.5, right), (0.985, right)]
+    below = [(x, y + rows) for x, y in ((0.985, right), (0.5, right), (0.5, left), (0.015, left))]
+    path = Path([*above, *below, above[0]], [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO, *[Path.CURVE4] * 3, Path.CLOSEPOLY])
+    axes.add_patch(PathPatch(path, facecolor=colour, hatch=hatch, edgecolor="#444444", linewidth=0.6, alpha=0.5))
+
+
+def _spread(wanted: Sequence[float], gap: float, end: float) -> list[float]:
+    """The ascending positions moved apart until neighbours are `gap` apart and none lies beyond `end`."""
+    placed = list(wanted)
+    for i in range(1, len(placed)):
+        placed[i] = max(placed[i], placed[i - 1] + gap)
+    for i in reversed(range(len(placed))):
+        placed[i] = min(placed[i], end - gap * (len(placed) - 1 - i))
+    return placed
+
+
+def learning_curves(results: dict) -> Figure:
+    """Loss per pass on the left, scores of generated validation answers per pass on the right; says so if nothing was trained."""
+    training = results["training"]
+    curve = training.get("curve", [])
+    if not curve:
+        figure, (axes,) = _figure(1.2)
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "No learning curve: the adapter came without one.", ha="center", va="center", fontsize=12)
+        return _described(figure, "No learning curve: the adapter came without one.")
+    figure, (left, right) = _figure(4.2, columns=2)
+    passes = [point["epoch"] for point in curve]
+    for name, colour, marker, line in (("train_loss", "#444444", "s", "--"), ("validation_loss", STYLES["tuned"].colour, "o", "-")):
+        left.plot(passes, [point[name] for point in curve], line, marker=marker, color=colour, label=name)
+    held_out = results["about"]["rows"]["validation"]
+    left.set(ylabel="loss, nats per answer token", title=f"Loss, n = {training['rows']} training, {held_out} validation rows")
+    left.set_ylim(0, 1.1 * max(point[name] for point in curve for name in ("train_loss", "validation_loss")))
+    _score_lines(right, _known(results, CURVE_LINES), curve, training["validation_rows"])
+    for axes in (left, right):
+        axes.axvline(training["best_epoch"], color="#222222", linewidth=0.8, linestyle=(0, (2, 3)))
+        axes.set(xlabel="pass over the training rows (dotted line: the one kept)", xlim=(min(passes) - 0.4, max(passes) + 0.4))
+        axes.set_xticks(passes)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+    told = "; ".join(", ".join(f"{key} {value:.3f}" for key, value in point.items() if key != "epoch") for point in curve)
+    return _described(figure, f"Learning curves by pass, pass {training['best_epoch']} kept: {told}.")
+
+
+def _score_lines(axes: Axes, scores: Sequence[str], curve: Sequence[dict], rows: int) -> None:
+    for i, score in enumerate(scores):
+        shares = []
+        for point in curve:
+            low, high = wilson_interval(round(point[score] * rows), rows)
+            shares.append({"share": point[score], "low": low, "high": high})
+        _line(axes, [point["epoch"] + 0.05 * (i - 1.5) for point in curve], shares, *CURVE_LINES[score], label=score)
+    axes.set(ylim=(-4, 104), ylabel="share of rows, % (lines: 95 % interval)", title=f"Scores, n = {rows} validation rows")
+
+
+def class_intervals(results: dict) -> Figure:
+    """The tuned model's strict and class_right shares by class with intervals, best class on top."""
+    groups = sorted(results["systems"]["tuned"]["by_class"], key=lambda group: (group["strict"]["share"], group["name"]))
+    field, n, style = results["about"]["class_field"], results["about"]["test_rows_scored"], STYLES["tuned"]
+    figure, (axes,) = _figure(1.6 + 0.42 * len(groups))
+    looks = {"class_right": (0.14, "white"), "strict": (-0.14, style.colour)}
+    for score, (shift, face) in ((score, looks[score]) for score in _known(results, looks)):
+        shares = [group[score] for group in groups]
+        axes.errorbar(
+            [100 * s["share"] for s in shares], [y + shift for y in range(len(groups))], xerr=_errors(shares), fmt=style.marker,
+            color=style.colour, markerfacecolor=face, markersize=8, capsize=3, label=score, clip_on=False, zorder=3,
+        )  # fmt: skip
+    axes.set_yticks(range(len(groups)), labels=[f"{group['name']} (n = {group['n']})" for group in groups], parse_math=False)
+    axes.grid(axis="y", visible=False)
+    axes.set(xlim=(0, 100), ylim=(-0.6, len(groups) - 0.4), xlabel="share of rows, % (lines: 95 % interval)")
+    axes.set_title(f"Tuned model by {field or 'class'}, n = {n} test rows", parse_math=False)
+    figure.legend(loc="outside lower center", ncols=2)
+    told = "; ".join(f"{g['name']} {100 * g['strict']['share']:.1f} % strict of {g['n']} rows" for g in reversed(groups))
+    return _described(figure, f"Tuned model by class: {told}.")
+
+
+FIGURES = {f.__name__: f for f in (score_bars, score_ladder, failure_flow, learning_curves, class_intervals)}
+
+
+def _figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in panels:
+        axes.grid(axis="both", color="#dddddd", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure, panels
+
+
+def _line(axes: Axes, at: Sequence[float], shares: Sequence[dict], colour: str, marker: str, line: str, label: str) -> None:
+    axes.errorbar(
+        at, [100 * s["share"] for s in shares], yerr=_errors(shares), color=colour, marker=marker, linestyle=line, capsize=3,
+        markersize=7, elinewidth=1, label=label,
+    )  # fmt: skip
+
+
+def _errors(shares: Sequence[dict]) -> list[list[float]]:
+    """How far the intervals reach below and above the shares, in percent points, as `errorbar` wants it."""
+    return [[100 * (s["share"] - s["low"]) for s in shares], [100 * (s["high"] - s["share"]) for s in shares]]
+
+
+def _systems(results: dict) -> list[str]:
+    return [name for name in STYLES if name in results["systems"]]
+
+
+def _known(results: dict, scores: Sequence[str]) -> list[str]:
+    """The scores that mean something here: without a class field there is no class to get right."""
+    return [score for score in scores if score != "class_right" or results["about"]["class_field"]]
+
+
+def _spoken(results: dict, scores: Sequence[str]) -> str:
+    told = {name: results["systems"][name]["scores"] for name in _systems(results)}
+    shares = (f"{score}: " + ", ".join(f"{name} {100 * told[name][score]['share']:.1f} %" for name in told) for score in scores)
+    return "; ".join(shares) + "."
+
+
+def _described(figure: Figure, alt: str) -> Figure:
+    figure.set_label(alt)
+    return figure
