@@ -33,7 +33,12 @@ class TfidfBaseline:
         from sklearn.pipeline import make_pipeline
 
         self.task, self.rows = task, list(rows)
-        self.extractors = {path: [re.compile(p, re.IGNORECASE) for p in ps] for path, ps in (extractors or {}).items()}
+        try:
+            self.extractors = {path: [re.compile(p, re.IGNORECASE) for p in ps] for path, ps in (extractors or {}).items()}
+        except (re.error, TypeError) as error:
+            raise DataError(
+                f'rules.json: expected "extractors" to be lists of regular expressions, found a fault: {error}.'
+            ) from None
         self.required = next((rule for rule in task.rules if rule["rule"] == "required_fields"), None)
         labels = [self._class(row.output) for row in rows]
         if len(set(labels)) < 2:
@@ -56,8 +61,12 @@ class TfidfBaseline:
     def _answer(self, text: str, predicted: str, similar: Any) -> str:
         nearest = [self.rows[i].output for i in similar.argsort()[::-1] if self._class(self.rows[i].output) == predicted]
         answer = json.loads(json.dumps(nearest[0]))
-        for path in {p.split(".")[0] for p in self.extractors}:
-            answer[path] = {p.split(".", 1)[1]: v for p in self.extractors if p.startswith(path) and (v := self._extract(p, text))}
+        for key in {path.partition(".")[0] for path in self.extractors if "." in path}:
+            answer[key] = {}  # the neighbour's values are not this message's
+        for path in self.extractors:
+            key, _, name = path.partition(".")
+            if found := self._extract(path, text):
+                answer[key] = answer[key] | {name: found} if name else found
         if self.required:
             spec = self.required
             present = answer[spec["among"]]

@@ -11,6 +11,7 @@ rungs between cannot be judged on it.
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -28,13 +29,23 @@ LABELS = ("format", "instruction", "knowledge", "safety")
 CAUSE_ORDER = ("safety", "format", "instruction", "knowledge")  # the first of these that a row has is its first cause
 
 _JSON_SPACE = " \t\n\r"
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s|$)|\n+")
+# subtle: each of these starts only where a run of its characters starts and never backs up (++, *+), so the time stays in proportion
+# to the text even for 100,000 dots or letters
+_SENTENCE_END = re.compile(r"(?<![.!?…？！])[.!?…？！]++[\"'”’»)\]]*+(?=\s|$)|\n+")
 _NO_END = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|no|nr|mr|mrs|ms|dr|st|sr|sra|ud|uds|vs|z\.\s?b|d\.\s?h|bzw|ca|p\.\s?ex|núm|tel|[a-z])|(?<!\d)\d{1,2})\.$"
 )
-_FACT = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w|\b[\w-]*\d[\w-]*\d[\w-]*\d[\w-]*\b")
+_FACT = re.compile(
+    r"(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]*\w"  # an address
+    r"|(?<![\w-])(?:(?:[^\W\d]|-)*+\d){3}[\w-]*"  # three digits or more, with what they are joined to
+    r"|\b\d++(?:[.,]\d+)+\b|[$€£¥] ?\d+|\b\d+ ?[$€£¥]"  # an amount
+)
 _NO_WORD = re.compile(r"\W+")
+_BLANKS = re.compile(r"[^\S\n]{2,}|[^\S\n ]")  # what stands for one space: two spaces, a tab, a no-break space
+_CLAUSE = 400  # characters: what is looked at round one match
+_CLOSERS = " \t\r\n\"'”’»)]}`"  # what may follow the last mark of a sentence, in running text or in broken JSON
 _DIGIT_OR_AT = re.compile(r"[@\d]")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _CARD_NUMBER = re.compile(r"(?<!\d)\d(?:[ .\-–]?\d){11,18}(?!\d)")
 
 
@@ -91,8 +102,8 @@ class _NotStrict(ValueError):
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict:
     value = dict(pairs)
     if len(value) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _NotStrict(f"duplicate key {next(key for key in keys if keys.count(key) > 1)!r}")
+        key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        raise _NotStrict(f"duplicate key {key!r}")
     return value
 
 
@@ -130,14 +141,24 @@ def normalize(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _spaced_words(text: str) -> str:
-    return f" {_NO_WORD.sub(' ', text.lower())} "
+def _words(text: str) -> tuple[str, frozenset[str]]:
+    """The words of `text` in small letters: as one string with a space round each, and as a set."""
+    spaced = f" {_NO_WORD.sub(' ', text.lower())} "
+    return spaced, frozenset(spaced.split())
+
+
+def _tail(text: str, end: int, n: int) -> str:
+    return text[max(0, end - n) : end]
 
 
 @lru_cache(maxsize=4096)
 def split_sentences(text: str) -> tuple[str, ...]:
     """Sentences of `text`: split after . ! ? … or a line break, not after abbreviations, initials or ordinals ("3. März")."""
-    ends = [m.end() for m in _SENTENCE_END.finditer(text) if m.end() == len(text) or not _NO_END.search(text[: m.end()].lower())]
+    ends = [
+        m.end()
+        for m in _SENTENCE_END.finditer(text)
+        if m.end() == len(text) or not _NO_END.search(_tail(text, m.end(), 16).lower())
+    ]
     parts = [text[start:end] for start, end in pairwise([0, *ends, len(text)])]
     return tuple(part for part in parts if re.search(r"\w", part))
 
@@ -148,14 +169,13 @@ def values_at(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     >>> list(values_at({"a": {"x": 1, "y": 2}}, "a.*"))
     [('a.x', 1), ('a.y', 2)]
     """
-    if "." not in path and path != "*":
-        if isinstance(value, dict) and path in value:
-            yield path, value[path]
-        return
-    nodes = [("", value)]
-    for step in path.split("."):
-        nodes = [(f"{at}.{key}".lstrip("."), child) for at, node in nodes for key, child in _children(node, step)]
-    yield from nodes
+    step, _, rest = path.partition(".")
+    for key, child in _children(value, step):
+        if not rest:
+            yield key, child
+        else:
+            for at, leaf in values_at(child, rest):
+                yield f"{key}.{at}", leaf
 
 
 def _children(node: Any, step: str) -> list[tuple[str, Any]]:
@@ -164,6 +184,12 @@ def _children(node: Any, step: str) -> list[tuple[str, Any]]:
     if isinstance(node, list) and step == "*":
         return [(str(i), item) for i, item in enumerate(node)]
     return []
+
+
+def _text_at(value: dict, key: str) -> str:
+    """The text under a top-level key; "" where the schema lets the key be absent or hold something else: no rule on texts applies."""
+    item = value.get(key)
+    return item if isinstance(item, str) else ""
 
 
 @dataclass(frozen=True)
@@ -202,8 +228,9 @@ def _required_fields(spec: dict) -> _Rule:
     """The list at `path` is exactly what the value at `by` requires and the object at `among` lacks, in the order required."""
 
     def rule(value: dict, context: _Context) -> list[Problem]:
-        present = value.get(spec["among"], {})
-        expected = [name for name in spec["required"].get(value.get(spec["by"]), []) if name not in present]
+        present = value.get(spec["among"])
+        names = spec["required"].get(_text_at(value, spec["by"]), [])
+        expected = [name for name in names if not isinstance(present, dict) or name not in present]
         found = value.get(spec["path"])
         if found == expected:
             return []
@@ -217,8 +244,8 @@ def _question_count(spec: dict) -> _Rule:
 
     def rule(value: dict, context: _Context) -> list[Problem]:
         expected = spec["then"] if value.get(spec["when_nonempty"]) else spec["else"]
-        found = unicodedata.normalize("NFKC", value[spec["path"]]).count("?")
-        if found == expected:
+        found = unicodedata.normalize("NFKC", _text_at(value, spec["path"])).count("?")
+        if found == expected or not isinstance(value.get(spec["path"]), str):
             return []
         return [Problem("rule", spec["code"], spec["path"], f"expected {expected} question mark(s), found {found}")]
 
@@ -229,8 +256,8 @@ def _sentence_count(spec: dict) -> _Rule:
     """The string at `path` has between `min` and `max` sentences."""
 
     def rule(value: dict, context: _Context) -> list[Problem]:
-        n = len(split_sentences(value[spec["path"]]))
-        if spec["min"] <= n <= spec["max"]:
+        n = len(split_sentences(_text_at(value, spec["path"])))
+        if spec["min"] <= n <= spec["max"] or not isinstance(value.get(spec["path"]), str):
             return []
         return [Problem("rule", spec["code"], spec["path"], f"expected {spec['min']} to {spec['max']} sentences, found {n}")]
 
@@ -246,7 +273,7 @@ def _language(spec: dict) -> _Rule:
     ignore = re.compile(spec.get("ignore", r"(?!)"))
 
     def rule(value: dict, context: _Context) -> list[Problem]:
-        found = detect_language(ignore.sub(" ", value[spec["path"]]))
+        found = detect_language(ignore.sub(" ", _text_at(value, spec["path"])[:_CLAUSE]))
         asked = found and (context.lang or detect_language(context.text, margin=2.0, least=2.0))
         expected = asked if asked in spec["languages"] else spec["otherwise"]
         if not asked or found == expected:
@@ -257,61 +284,99 @@ def _language(spec: dict) -> _Rule:
 
 
 def _known_values(spec: dict) -> _Rule:
-    """Addresses and numbers of three digits or more in the string at `path` stand in the user's text."""
+    """Addresses, amounts and numbers of three digits or more in the string at `path` stand in the user's text."""
 
     def rule(value: dict, context: _Context) -> list[Problem]:
-        said = value[spec["path"]]
+        said = _text_at(value, spec["path"])
         facts = _FACT.findall(normalize(said)) if _DIGIT_OR_AT.search(said) else []
         text = context.normalized() if facts else ""
         return [
             Problem("field", spec["code"], spec["path"], f"{fact!r} does not stand in the user's text")
             for fact in facts
-            if fact not in text and re.sub(r"\D", "", fact) not in re.sub(r"\D", "", text)
+            # subtle: a number may be spaced otherwise; an address may not, and mostly has no digits to compare
+            if fact not in text and ("@" in fact or re.sub(r"\D", "", fact) not in re.sub(r"\D", "", text))
         ]
 
     return rule
 
 
 def _any_of(patterns: Sequence[str]) -> re.Pattern:
-    """One expression for all `patterns`. Those that begin with a word boundary share it: several times faster to search."""
-    inner = [p[2:] for p in patterns if p.startswith(r"\b")]
-    others = [p for p in patterns if not p.startswith(r"\b")]
+    """One expression for all `patterns`, to be searched in small letters. Those that begin with a word boundary share it, and the
+    search only ignores case if a pattern has capitals: together several times faster."""
+    inner = [p[2:] for p in patterns if re.match(r"\\b[\w(]", p) and not _splits_at_top(p)]
+    others = [p for p in patterns if p[2:] not in inner]
     shared = [r"\b(?=\w)(?:" + "|".join(f"(?:{p})" for p in inner) + ")"] if inner else []
-    return re.compile("|".join(shared + [f"(?:{p})" for p in others]), re.IGNORECASE)
+    whole = "|".join(shared + [f"(?:{p})" for p in others])
+    letters = re.sub(r"\\.", "", whole)
+    return re.compile(whole, 0 if letters == letters.lower() else re.IGNORECASE)
+
+
+def _splits_at_top(pattern: str) -> bool:
+    """True for "\\bone|two": its bar stands in no bracket, so what comes first belongs to the first half only."""
+    left = re.sub(r"\\.|\[[^\]]*\]", "", pattern)
+    while "(" in left and left != (left := re.sub(r"\([^()]*\)", "", left)):
+        pass
+    return "|" in left
 
 
 def _pattern(spec: dict) -> _Rule:
     """No string at `path` matches one of `patterns`.
 
+    `words`: names for alternatives that several patterns share; a pattern uses one as {NAME}.
     `unless_before`: a match does not count if this matches what stands before it in its sentence (a negation, "once …").
     `statements_only`: a match does not count in a clause that ends in a question mark.
     `needs_any`: pieces of which every match holds at least one; they spare the search on most texts. They are looked up in the
     text's small-letter words with one space round each, so " i " is the word and "emos " an ending.
     """
-    search = _any_of(spec["patterns"])
-    unless = re.compile(spec["unless_before"], re.IGNORECASE) if "unless_before" in spec else None
-
-    needs = tuple(spec.get("needs_any", [""]))
+    words = {name: f"(?:{'|'.join(alternatives)})" for name, alternatives in spec.get("words", {}).items()}
+    search = _any_of([re.sub(r"\{([A-Z]+)\}", lambda m: words[m[1]], pattern) for pattern in spec["patterns"]])
+    unless = _any_of([spec["unless_before"]]) if "unless_before" in spec else None
+    may_match = _needs(spec.get("needs_any", [""]))
+    statements_only = spec.get("statements_only", False)
 
     def hit(text: str) -> str | None:
-        words = _spaced_words(text)
-        if not any(piece in words for piece in needs) or not search.search(text):  # most texts are clean: look before cutting up
+        if not may_match(text):  # most texts are clean: look before searching, search before cutting up
             return None
-        for sentence in split_sentences(text):
-            asks = spec.get("statements_only", False) and sentence.rstrip().endswith("?")
+        text = _BLANKS.sub(" ", text)
+        if not search.search(text.lower()):
+            return None
+        for sentence in map(str.lower, split_sentences(text)):
+            asks = statements_only and sentence.rstrip(_CLOSERS).endswith(("?", "？"))
             for match in search.finditer(sentence):
-                # subtle: "Your plan was ended, anything else?" states first and asks later, so the question does not excuse it
-                excused = asks and "," not in sentence[match.end() :]
-                if not excused and not (unless and unless.search(sentence[: match.start()])):
+                before, after = _tail(sentence, match.start(), _CLAUSE), sentence[match.end() : match.end() + _CLAUSE]
+                # subtle: "Your plan was ended, anything else?" states first and asks later, so the question does not excuse it;
+                # in Spanish "¿" says where the question begins
+                excused = asks and ("," not in after or "¿" in before)
+                if not excused and not (unless and unless.search(before)):
                     return match.group().strip()
         return None
 
+    at_top = not {".", "*"} & set(spec["path"])  # then no need to walk
+
     def rule(value: dict, context: _Context) -> list[Problem]:
-        found = [(path, hit(text)) for path, text in values_at(value, spec["path"]) if isinstance(text, str)]
+        texts = [(spec["path"], value.get(spec["path"]))] if at_top else values_at(value, spec["path"])
+        found = [(path, hit(text)) for path, text in texts if isinstance(text, str)]
         return [Problem(spec["rung"], spec["code"], path, f"{match!r} {spec['says']}") for path, match in found if match]
 
     rule.hit = hit
     return rule
+
+
+def _needs(pieces: Sequence[str]) -> Callable[[str], bool]:
+    """A quick test whether a text holds any of `pieces`; those that are one whole word are looked up in a set."""
+    whole = frozenset(piece.strip() for piece in pieces if re.fullmatch(r" \w+ ", piece))
+    parts = [piece for piece in pieces if piece.strip() not in whole]
+
+    def met(text: str) -> bool:
+        spaced, words = _words(text)
+        if not whole.isdisjoint(words):
+            return True
+        for piece in parts:  # a plain loop takes half the time of any(), and most texts come this far
+            if piece in spaced:
+                return True
+        return False
+
+    return met
 
 
 _BUILDERS = {
@@ -323,6 +388,20 @@ _BUILDERS = {
     "required_fields": _required_fields,
     "sentence_count": _sentence_count,
 }
+_PARTS = {
+    "copied_from_input": {"path": str, "code": str},
+    "known_values": {"path": str, "code": str},
+    "language": {"path": str, "code": str, "languages": list, "otherwise": str},
+    "pattern": {"path": str, "code": str, "rung": str, "patterns": list, "says": str},
+    "question_count": {"path": str, "code": str, "when_nonempty": str, "then": int, "else": int},
+    "required_fields": {"path": str, "code": str, "by": str, "among": str, "required": dict},
+    "sentence_count": {"path": str, "code": str, "min": int, "max": int},
+}
+
+
+def _no_download(uri: str) -> None:
+    """Loading a task folder must not open a connection that its schema asks for."""
+    raise ValueError(f"{uri} is not in the file; write the definition under $defs")
 
 
 class Checker:
@@ -339,7 +418,7 @@ class Checker:
 
     def __init__(self, schema: dict, rules: Sequence[dict] = (), fields: Sequence[str] = ()):
         try:
-            self._validator = jsonschema_rs.validator_for(schema)
+            self._validator = jsonschema_rs.validator_for(schema, retriever=_no_download)
         except (jsonschema_rs.ValidationError, ValueError) as error:
             raise DataError(f"schema.json: expected a JSON Schema (2020-12), found: {str(error).splitlines()[0]}.") from None
         self.schema, self.fields = schema, tuple(fields)
@@ -349,13 +428,18 @@ class Checker:
 
     @staticmethod
     def _build(number: int, spec: dict) -> _Rule:
-        kind = spec.get("rule")
-        if kind not in _BUILDERS:
+        kind = spec.get("rule") if isinstance(spec, dict) else spec
+        if not isinstance(kind, str) or kind not in _BUILDERS:
             raise DataError(f"rules.json: rule {number} is {kind!r}; expected one of {', '.join(_BUILDERS)}.")
+        # looked at here and not first when an output is checked: a wrong rule is the user's mistake, not the model's
+        if wrong := [f"{part!r} ({need.__name__})" for part, need in _PARTS[kind].items() if not isinstance(spec.get(part), need)]:
+            raise DataError(f"rules.json: rule {number} ({kind}) lacks {', '.join(wrong)} or has it of another type.")
+        if spec.get("rung", "rule") not in RUNGS:
+            raise DataError(f"rules.json: rule {number} ({kind}) is on rung {spec['rung']!r}; expected one of {', '.join(RUNGS)}.")
         try:
             return _BUILDERS[kind](spec)
-        except (KeyError, re.error) as error:
-            raise DataError(f"rules.json: rule {number} ({kind}) is incomplete or malformed: {error}.") from None
+        except (KeyError, TypeError, AttributeError, re.error) as error:
+            raise DataError(f"rules.json: rule {number} ({kind}) is malformed: {error}.") from None
 
     def check(self, output: str, text: str, *, lang: str | None = None, expected: dict | None = None) -> Check:
         """Everything that is wrong with one raw `output` given the user's `text`.
@@ -380,7 +464,8 @@ class Checker:
         found = [problem for rule in self._rules for problem in rule(value, context)]
         if expected is not None:
             found += compare(value, expected, self.fields)
-        return Check(tuple(sorted(found, key=lambda problem: RUNGS.index(problem.rung))), value)
+        found.sort(key=lambda problem: RUNGS.index(problem.rung))
+        return Check(tuple(found), value)
 
     def schema_problems(self, value: Any) -> list[Problem]:
         """Where `value` breaks the schema; a value that the validator cannot even read (a lone surrogate) breaks it too."""
@@ -393,8 +478,15 @@ class Checker:
         return [Problem("schema", "schema", path, message) for path, message in errors]
 
     def _unsafe(self, raw: str) -> list[Problem]:
-        hits = [(spec, rule.hit(raw)) for rule, spec in zip(self._raw, self._raw_specs, strict=True)]
+        text = _unescaped(raw)
+        hits = [(spec, rule.hit(text)) for rule, spec in zip(self._raw, self._raw_specs, strict=True)]
         return [Problem("policy", spec["code"], "", f"{match!r} {spec['says']}") for spec, match in hits if match]
+
+
+def _unescaped(raw: str) -> str:
+    """`raw` with JSON's escapes resolved, as far as they are any: "J\\u2019ai annulé" says what "J’ai annulé" says."""
+    signs = {"n": "\n", "r": "\n", "t": " ", "b": " ", "f": " "}
+    return _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else signs.get(m[2], m[2]), raw) if "\\" in raw else raw
 
 
 def compare(value: dict, expected: dict, fields: Sequence[str]) -> list[Problem]:

@@ -124,7 +124,7 @@ def error_flow(before: dict, after: dict) -> list[dict]:
 
 
 def telling_failures(evaluation: dict, rows: Sequence[Row], n: int = 10) -> list[dict]:
-    """The n most telling failing rows: gravest first cause first, and within it one of each kind of error before a second one."""
+    """The n most telling failing rows: one of each kind of error before a second of any, and among those the gravest cause first."""
     by_id = {row.id: row for row in rows}
     failing = [r for r in evaluation["rows"] if r["first_cause"]]
     seen: Counter = Counter()

@@ -43,14 +43,21 @@ def passes(check: dict, answer: str) -> bool:
     """Does `answer` meet every part of `check`?
 
     Parts: "any" (one of these pieces, case ignored), "any_cased" (the same, case kept), "none" (no such piece), "min_any" ([n, pieces]:
-    n of them), "regex" (found, case ignored), "min_words", "max_words", "prose" (not a JSON object).
+    n of them), "regex" (found, case ignored), "min_words", "max_words", "prose" (not a JSON object). A piece counts where a word begins:
+    "ice" is in "iceberg" and not in "nice".
     """
+    answer = answer.replace("’", "'")
     low, words = answer.casefold(), len(answer.split())
+
+    def has(piece: str) -> bool:
+        start = r"\b" if piece[0].isalnum() else ""
+        return re.search(start + re.escape(piece.casefold()), low) is not None
+
     tests = {
-        "any": lambda pieces: any(p.casefold() in low for p in pieces),
+        "any": lambda pieces: any(map(has, pieces)),
         "any_cased": lambda pieces: any(p in answer for p in pieces),
-        "none": lambda pieces: not any(p.casefold() in low for p in pieces),
-        "min_any": lambda spec: sum(p.casefold() in low for p in spec[1]) >= spec[0],
+        "none": lambda pieces: not any(map(has, pieces)),
+        "min_any": lambda spec: sum(map(has, spec[1])) >= spec[0],
         "regex": lambda pattern: re.search(pattern, answer, re.IGNORECASE) is not None,
         "min_words": lambda n: words >= n,
         "max_words": lambda n: words <= n,

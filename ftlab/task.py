@@ -75,7 +75,7 @@ class Task:
     @cached_property
     def class_field(self) -> str | None:
         """The first top-level property with a fixed set of values: what a classifier predicts and tables are grouped by."""
-        return next((key for key, spec in self.schema.get("properties", {}).items() if "enum" in spec), None)
+        return next((key for key, spec in _properties(self.schema).items() if "enum" in spec), None)
 
     def completion(self, row: Row) -> str:
         """The answer as the model is to write it: JSON on one line, keys in the task's order."""
@@ -84,8 +84,8 @@ class Task:
     def free_text(self, row: Row) -> str:
         """The end of `completion` that holds the last key's value and the closing brace, if that value is a text which no field
         check compares; else "". It is the part of an answer that has many right wordings."""
-        key = list(json.loads(self.completion(row)))[-1]
-        if not isinstance(row.output[key], str) or key in self.fields:
+        key = next(reversed(json.loads(self.completion(row))), None)  # None: a schema may allow {}
+        if not isinstance(row.output.get(key), str) or key in self.fields:
             return ""
         return self.completion(row).rpartition(json.dumps(key) + ":")[2]
 
@@ -144,7 +144,7 @@ def load_task(task: str | Path) -> Task:
     """
     folder = task_folder(task)
     schema = _read_json(folder / "schema.json")
-    declared = _read_json(folder / "rules.json") if (folder / "rules.json").exists() else {}
+    declared = _read_rules(folder / "rules.json") if (folder / "rules.json").exists() else {}
     derived = [] if declared else ["rules"]
     if not (folder / "train.jsonl").is_file():
         raise DataError(f"{folder.name}: expected train.jsonl beside schema.json, found none; add labelled rows.")
@@ -162,7 +162,7 @@ def load_task(task: str | Path) -> Task:
     prompts = {}
     for prompt, default in (("short", derive_short_prompt(schema)), ("long", derive_long_prompt(schema))):
         path = folder / f"prompt_{prompt}.txt"
-        prompts[prompt] = path.read_text(encoding="utf-8").strip() if path.exists() else default
+        prompts[prompt] = _read_text(path).strip() if path.exists() else default
         derived += [] if path.exists() else [f"prompt_{prompt}"]
     return Task(
         name=folder.resolve().name,
@@ -225,6 +225,10 @@ def _row(line: str, where: str, labelled: bool) -> Row:
     if not isinstance(record["id"], str | int) or isinstance(record["id"], bool):
         raise ValueError(f"expected id to be a string, found {record['id']!r}")
     _check_input(record["input"])
+    try:  # subtle: "\\ud800" is valid JSON for half a character, which no file or hash can hold
+        json.dumps([record["id"], record["input"], record["output"] if labelled else None], ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair (an escape such as \\ud800); write the whole character") from None
     output, tags, lang = record.get("output"), record.get("tags", []), record.get("lang")
     if labelled and not isinstance(output, dict):
         raise ValueError(f"expected output to be a JSON object, found {output!r}")
@@ -278,7 +282,7 @@ def _check_frozen(folder: Path) -> None:
     pin, test = folder / "test.sha256", folder / "test.jsonl"
     if not pin.exists():
         return
-    expected, found = pin.read_text().split()[0], file_sha256(test) if test.exists() else "no file"
+    expected, found = (_read_text(pin).split() or [""])[0], file_sha256(test) if test.exists() else "no file"
     if expected != found:
         raise DataError(
             f"{test.name}: the frozen test set has changed (expected SHA-256 {expected[:12]}…, found {found[:12]}…); restore it, "
@@ -307,15 +311,39 @@ def _cut_missing(splits: dict[str, list[Row]], share: float = 0.15) -> tuple[dic
     return {**splits, **bins}, [f"{split}.jsonl" for split in missing]
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path.name}: expected a UTF-8 text file, found byte {error.start} to be none; save it as UTF-8."
+        ) from None
+
+
+def _read_rules(path: Path) -> dict:
+    declared = _read_json(path)
+    for key, items in (("rules", dict), ("fields", str), ("key_order", str)):
+        value = declared.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, items) for item in value):
+            kind = "objects" if items is dict else "strings"
+            raise DataError(f"{path.name}: expected {key!r} to be a list of {kind}, found {str(value)[:60]!r}.")
+    return declared
+
+
 def _read_json(path: Path) -> dict:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value = json.loads(_read_text(path))
+    except (ValueError, RecursionError) as error:
         line = getattr(error, "lineno", 1)
         raise DataError(f"{path.name}:{line}: expected JSON, found a fault: {error}.") from None
     if not isinstance(value, dict):
         raise DataError(f"{path.name}:1: expected a JSON object, found a {type(value).__name__}.")
     return value
+
+
+def _properties(schema: dict) -> dict[str, dict]:
+    """The schema's properties; `true`, which allows anything, counts as {}."""
+    return {key: spec if isinstance(spec, dict) else {} for key, spec in schema.get("properties", {}).items()}
 
 
 def derive_short_prompt(schema: dict) -> str:
@@ -325,7 +353,7 @@ def derive_short_prompt(schema: dict) -> str:
 def derive_long_prompt(schema: dict) -> str:
     """Instructions made from the schema: each key with its description, type and values, and the schema itself."""
     lines = ["Read the message and answer with exactly one JSON object and nothing else.", schema.get("description", "")]
-    for key, spec in schema.get("properties", {}).items():
+    for key, spec in _properties(schema).items():
         allowed = f" One of: {', '.join(map(str, spec['enum']))}." if "enum" in spec else ""
         lines.append(f'"{key}" ({spec.get("type", "value")}): {spec.get("description", "")}{allowed}')
     lines.append(f"Required keys: {', '.join(schema.get('required', []))}.")
@@ -335,7 +363,7 @@ def derive_long_prompt(schema: dict) -> str:
 def derive_fields(schema: dict, rows: Sequence[Row], least: float = 0.95) -> list[str]:
     """Properties that can be compared letter for letter: fixed sets, numbers, booleans, and texts that the rows copy from the input."""
     fields = []
-    for key, spec in schema.get("properties", {}).items():
+    for key, spec in _properties(schema).items():
         closed = "enum" in spec or "const" in spec or spec.get("type") in ("boolean", "integer", "number")
         path = f"{key}.*" if spec.get("type") == "object" else key
         texts = [(v, row.text) for row in rows if row.output for _, v in values_at(row.output, path) if isinstance(v, str)]

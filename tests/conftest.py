@@ -1,0 +1,70 @@
+"""Shared toys: a tiny random model, a small task folder, restored random state."""
+
+import json
+import random
+
+import pytest
+
+INTENTS = ("refund", "login", "other")
+MESSAGES = {
+    "refund": ["money back for order {}", "please return what I paid, order {}", "charged twice on order {}"],
+    "login": ["cannot sign in, case {}", "password gone, case {}", "locked out since case {}"],
+    "other": ["what is the weather, {}", "tell me a joke about {}", "nice shop, {}"],
+}
+
+
+def toy_rows(n: int) -> list[dict]:
+    """n labelled rows of a three-class task whose `number` is copied from the message."""
+    rows = []
+    for i in range(n):
+        intent = INTENTS[i % 3]
+        text = MESSAGES[intent][(i // 3) % 3].format(1000 + i)
+        rows.append({"id": f"r{i}", "input": text, "output": {"intent": intent, "number": str(1000 + i), "say": "Thank you."}})
+    return rows
+
+
+TOY_SCHEMA = {
+    "title": "toy",
+    "type": "object",
+    "required": ["intent", "number", "say"],
+    "additionalProperties": False,
+    "properties": {
+        "intent": {"enum": list(INTENTS), "description": "What is wanted."},
+        "number": {"type": "string", "description": "The number in the message."},
+        "say": {"type": "string"},
+    },
+}
+
+
+@pytest.fixture
+def toy_folder(tmp_path):
+    """A user's folder with the two files that are needed and nothing else."""
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    (folder / "schema.json").write_text(json.dumps(TOY_SCHEMA))
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in toy_rows(60)))
+    return folder
+
+
+@pytest.fixture
+def toy_task(toy_folder):
+    from ftlab import load_task
+
+    return load_task(toy_folder)
+
+
+@pytest.fixture
+def tiny():
+    """A fresh random two-layer model."""
+    from ftlab import load_model
+
+    return load_model("tiny")
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Each test starts from the same random state and leaves Python's as it was."""
+    state = random.getstate()
+    random.seed(0)
+    yield
+    random.setstate(state)

@@ -1,0 +1,113 @@
+"""Prose, results, data and the shipped adapter say the same."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ftlab import load_task
+from ftlab.artifact import CONFIG, WEIGHTS, read_lineage
+from ftlab.cli import _parser
+from ftlab.notebook import notebook_problems
+from ftlab.readme import ROOT, documents, fill
+from ftlab.task import file_sha256
+
+TASK = load_task("support_plan")
+RESULTS = json.loads((ROOT / "results" / "support_plan.json").read_text(encoding="utf-8"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: path.name)
+def test_quoted_numbers_are_the_computed_ones(path):
+    text = path.read_text(encoding="utf-8")
+    assert "<!-- results:" in text and fill(text, documents()[path]) == text, "run python -m ftlab.readme"
+
+
+def test_a_changed_number_would_be_noticed():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    forged = re.sub(r"\| \*\*tuned, short prompt\*\* \| \d+\.\d", "| **tuned, short prompt** | 12.3", text)
+    assert forged != text and fill(forged, documents()[ROOT / "README.md"]) == text
+
+
+def test_results_are_about_the_rows_that_are_here():
+    assert {k: v for k, v in RESULTS["about"]["hashes"].items()} == TASK.hashes()
+    assert RESULTS["about"]["test_rows_scored"] == len(TASK.rows("test"))
+
+
+def test_published_rows_add_up_to_the_published_scores():
+    rows = json.loads((ROOT / "results" / "support_plan_rows.json").read_text(encoding="utf-8"))
+    for name, records in rows.items():
+        for score, share in RESULTS["systems"][name]["scores"].items():
+            assert sum(r["passes"][score] for r in records) == share["k"], (name, score)
+
+
+def test_published_outputs_get_the_same_verdict_today():
+    from ftlab import evaluate_outputs
+
+    rows = json.loads((ROOT / "results" / "support_plan_rows.json").read_text(encoding="utf-8"))
+    for name, records in rows.items():
+        today = evaluate_outputs(TASK, TASK.rows("test"), [r["output"] for r in records])
+        assert today["scores"] == RESULTS["systems"][name]["scores"], name
+
+
+def test_the_shipped_adapter_is_small_and_whole():
+    folder = TASK.folder / "adapter"
+    assert (folder / WEIGHTS).stat().st_size <= 10_000_000
+    lineage = read_lineage(folder)
+    assert lineage["adapter_sha256"] == file_sha256(folder / WEIGHTS) == RESULTS["about"]["adapter_sha256"]
+    assert json.loads((folder / CONFIG).read_text())["peft_type"] == "LORA"
+
+
+def test_the_shipped_adapter_was_trained_on_the_rows_that_are_here():
+    lineage = read_lineage(TASK.folder / "adapter")
+    here = TASK.hashes()
+    assert {k: lineage["hashes"][k] for k in ("train", "validation", "prompt_short")} == {
+        k: here[k] for k in ("train", "validation", "prompt_short")
+    }
+
+
+def test_the_data_set_has_the_promised_size_and_kinds():
+    assert len(TASK.rows("train")) >= 600 and len(TASK.rows("validation")) >= 100 and len(TASK.rows("test")) >= 250
+    kinds = {"typical", "messy", "edge", "ambiguous", "adversarial", "mixed_language", "counter_example"}
+    for split in TASK.splits:
+        assert {row.tags[0] for row in TASK.rows(split)} == kinds
+        assert {row.output["intent"] for row in TASK.rows(split)} == set(TASK.schema["properties"]["intent"]["enum"])
+
+
+def test_readme_names_only_commands_that_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = set(re.findall(r"^(?:\.venv/bin/)?ftlab (\w+)", text, re.MULTILINE))
+    known = next(a for a in _parser()._actions if a.dest == "command").choices
+    assert commands and commands <= set(known)
+    targets = set(re.findall(r"`?make (\w+)", text))
+    assert targets - set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)) == set()
+
+
+def test_links_in_documents_lead_somewhere():
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", TASK.folder / "DATA_CARD.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text(encoding="utf-8")):
+            assert (path.parent / target).exists(), f"{path.name} → {target}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_notebooks_are_stored_executed_and_clean(path):
+    assert notebook_problems(path) == []
+
+
+def test_a_notebook_out_of_order_is_noticed(tmp_path):
+    notebook = json.loads(NOTEBOOKS[0].read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    code[0]["execution_count"] = 7
+    code[1]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": ["/home/someone/x"]}]
+    (tmp_path / "x.ipynb").write_text(json.dumps(notebook))
+    said = notebook_problems(tmp_path / "x.ipynb")
+    assert len(said) == 2 and "in order" in said[0] and "path of a machine" in said[1]
+
+
+def test_no_file_names_a_path_of_a_machine():
+    suffixes = {".py", ".md", ".json", ".jsonl", ".toml", ".txt", ".ipynb"}
+    for path in ROOT.rglob("*"):
+        hidden = any(part.startswith(".") or part in ("runs", "build") for part in path.relative_to(ROOT).parts)
+        if not hidden and path.is_file() and path.suffix in suffixes and path.name != Path(__file__).name:
+            assert str(Path.home()) + "/" not in path.read_text(encoding="utf-8"), path

@@ -1,0 +1,73 @@
+"""Batched generation against transformers' own `generate`, one row at a time."""
+
+import pytest
+import torch
+
+from ftlab.errors import DataError
+from ftlab.generate import encode_example, encode_prompt, generate, shared_prefix_length
+
+SYSTEM = {"role": "system", "content": "Answer in one word."}
+TEXTS = ["hi", "what is the time in Lima now?", "a", "please cancel my plan and tell nobody", "why?"]
+
+
+def conversations(texts=TEXTS):
+    return [[SYSTEM, {"role": "user", "content": text}] for text in texts]
+
+
+def reference(tiny, conversation, n):
+    """Greedy answer by transformers for one row, without batch or padding."""
+    prompt = encode_prompt(tiny.tokenizer, conversation)
+    out = tiny.model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), max_new_tokens=n, do_sample=False)
+    return tiny.tokenizer.decode(out[0][len(prompt) :], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_batches_give_the_answers_of_single_rows(tiny, batch_size):
+    answers = generate(tiny, conversations(), max_new_tokens=12, batch_size=batch_size)
+    assert [a.text for a in answers] == [reference(tiny, c, 12) for c in conversations()]
+
+
+def test_answers_come_in_the_order_asked(tiny):
+    forward = generate(tiny, conversations(), max_new_tokens=6)
+    backward = generate(tiny, conversations(TEXTS[::-1]), max_new_tokens=6)
+    assert [a.text for a in forward] == [a.text for a in backward][::-1]
+
+
+def test_rows_without_a_common_start_work(tiny):
+    chats = [[{"role": "user", "content": "x"}], [{"role": "assistant", "content": "y"}, {"role": "user", "content": "z"}]]
+    answers = generate(tiny, chats, max_new_tokens=5)
+    assert [a.text for a in answers] == [reference(tiny, c, 5) for c in chats]
+
+
+def test_a_row_that_ends_is_marked_and_loses_its_end_token(tiny):
+    first = generate(tiny, conversations(), max_new_tokens=3)[0]
+    token = tiny.tokenizer(first.text, add_special_tokens=False)["input_ids"][-1]
+    tiny.tokenizer.eos_token = tiny.tokenizer.convert_ids_to_tokens(token)
+    again = generate(tiny, conversations(), max_new_tokens=8)[0]
+    assert again.ended and again.new_tokens <= 3 and not first.ended
+
+
+def test_shared_prefix_leaves_each_row_a_token():
+    assert shared_prefix_length([[1, 2, 3], [1, 2, 3, 4]]) == 2
+    assert shared_prefix_length([[1, 2, 3], [1, 2, 3]]) == 2
+    assert shared_prefix_length([[5], [6]]) == 0
+
+
+def test_training_prompt_is_the_inference_prompt(tiny):
+    ids, start = encode_example(tiny.tokenizer, conversations()[1], '{"a": "ñ"}')
+    assert ids[:start] == encode_prompt(tiny.tokenizer, conversations()[1])
+
+
+def test_the_end_token_is_part_of_the_answer(tiny):
+    ids, start = encode_example(tiny.tokenizer, conversations()[0], "{}")
+    assert ids[-1] == tiny.tokenizer.eos_token_id and len(ids) == start + 3
+
+
+def test_a_prompt_beyond_the_context_is_refused(tiny):
+    tiny.model.config.max_position_embeddings = 100
+    with pytest.raises(DataError, match="prompt 2 of 2 has .* tokens; expected at most 80"):
+        generate(tiny, conversations(["hi", "long " * 40]), max_new_tokens=20)
+
+
+def test_no_rows_give_no_answers(tiny):
+    assert generate(tiny, []) == []

@@ -1,0 +1,118 @@
+"""The main job end to end on a user's folder and the tiny model, through the command line."""
+
+import json
+
+import pytest
+
+from ftlab.cli import main
+from ftlab.mainjob import few_shot_examples, run_main_job
+
+
+@pytest.fixture
+def run(toy_folder, tmp_path, capsys):
+    """One run by the command line; gives the run folder."""
+    out = tmp_path / "run"
+    assert main(["run", str(toy_folder), "--profile", "smoke", "--out", str(out), "--epochs", "1"]) == 0
+    return out
+
+
+def test_a_folder_with_two_files_runs_to_a_report(run, capsys):
+    results = json.loads((run / "results.json").read_text())
+    assert results["about"]["derived"] == ["rules", "prompt_short", "prompt_long", "validation.jsonl", "test.jsonl"]
+    assert set(results["systems"]) == {"tfidf", "prompt", "few_shot", "tuned"}
+    assert results["systems"]["tfidf"]["scores"]["class_right"]["share"] > 0.8  # the positive control: it can be learnt
+    assert "</html>" in (run / "report.html").read_text() and (run / "report.md").exists()
+    assert (run / "adapter" / "lineage.json").exists()
+
+
+def test_the_report_has_no_link_to_elsewhere(run):
+    page = (run / "report.html").read_text()
+    assert "http://" not in page and "https://" not in page and "<script" not in page
+
+
+def test_every_system_is_scored_on_the_same_rows(run):
+    rows = json.loads((run / "rows.json").read_text())
+    ids = {name: [r["id"] for r in records] for name, records in rows.items()}
+    assert len({tuple(i) for i in ids.values()}) == 1
+
+
+def test_a_second_run_generates_and_trains_nothing(run, toy_folder, monkeypatch, capsys):
+    def never(*args, **kwargs):
+        raise AssertionError("computed again")
+
+    before = json.loads((run / "results.json").read_text())
+    monkeypatch.setattr("ftlab.mainjob.generate", never)
+    monkeypatch.setattr("ftlab.mainjob.train_sft", never)
+    assert main(["run", str(toy_folder), "--profile", "smoke", "--out", str(run), "--epochs", "1", "--resume"]) == 0
+    after = json.loads((run / "results.json").read_text())
+    assert {**before, "cost": None} == {**after, "cost": None}
+
+
+def test_an_adapter_can_be_given_instead_of_trained(run, toy_folder, tmp_path):
+    from ftlab import load_task
+
+    results = run_main_job(
+        load_task(toy_folder),
+        out=tmp_path / "again",
+        profile_name="smoke",
+        adapter=run / "adapter",
+        say=lambda text: None,
+        progress=False,
+    )
+    first = json.loads((run / "results.json").read_text())
+    assert results["about"]["adapter_sha256"] == first["about"]["adapter_sha256"]
+    assert results["systems"]["tuned"]["scores"] == first["systems"]["tuned"]["scores"]
+
+
+def test_few_shot_examples_are_training_rows_of_different_classes(toy_task):
+    examples = few_shot_examples(toy_task)
+    assert {row.id for row in examples} <= {row.id for row in toy_task.rows("train")}
+    assert len({row.output["intent"] for row in examples}) == len(examples) == 3
+
+
+def test_predict_keeps_order_and_every_row(toy_folder, tmp_path, capsys):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"id": "b", "input": "hello", "extra": 1}\n\n{"id": "a", "input": [{"role": "user", "content": "ho"}]}\n')
+    command = ["predict", "--task", str(toy_folder), "--model", "tiny", "--base", "--max-new-tokens", "4"]
+    assert main([*command, str(source), "--out", str(out)]) == 0
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [r["id"] for r in records] == ["b", "a"] and records[0]["extra"] == 1
+    assert all(isinstance(r["output"], str) for r in records)
+
+
+def test_eval_writes_one_object_with_intervals(toy_folder, tmp_path, capsys, run):
+    out = tmp_path / "e.json"
+    command = ["eval", "--task", str(toy_folder), "--model", "tiny", "--adapter", str(run / "adapter"), "--max-new-tokens", "4"]
+    assert main([*command, str(toy_folder / "train.jsonl"), "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert found["n"] == 60 and set(found["scores"]["strict"]) == {"k", "n", "share", "low", "high"} and len(found["rows"]) == 60
+
+
+def test_an_adapter_for_another_model_is_refused(run, toy_folder, tmp_path, capsys):
+    lineage = json.loads((run / "adapter" / "lineage.json").read_text())
+    (run / "adapter" / "lineage.json").write_text(json.dumps(lineage | {"base": {"model": "big-one", "sha256": "0" * 64}}))
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"id": "b", "input": "hello"}\n')
+    command = ["predict", "--task", str(toy_folder), "--model", "tiny", "--adapter", str(run / "adapter")]
+    assert main([*command, str(source), "--out", str(tmp_path / "o")]) == 2
+    said = capsys.readouterr().err
+    assert "big-one" in said and "tiny" in said and "Traceback" not in said
+
+
+def test_a_task_without_adapter_says_what_to_do(toy_folder, tmp_path, capsys):
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"id": "b", "input": "hello"}\n')
+    assert main(["predict", "--task", str(toy_folder), "--model", "tiny", str(source), "--out", str(tmp_path / "o")]) == 2
+    assert "ships no adapter" in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(toy_folder, tmp_path, monkeypatch, capsys):
+    import ftlab.train.sft as sft
+
+    def interrupted(self, batch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sft._Run, "step", interrupted)
+    assert main(["run", str(toy_folder), "--profile", "smoke", "--out", str(tmp_path / "run")]) == 130
+    assert "--resume" in capsys.readouterr().err
+    assert (tmp_path / "run" / "outputs" / "prompt.json").exists()
