@@ -140,6 +140,7 @@ def run_main_job(
             "seconds": job.seconds,
             "total_seconds": round(time.monotonic() - started, 1),
             "peak_memory_mb": round(peak_memory_mb()),
+            "reused": kept.reused,
         },
     }
     write_json(out / "results.json", results)
@@ -204,6 +205,7 @@ class _Kept:
         self.folder = job.out / "outputs"
         self.adapter = ""
         self.answers_of: dict[str, list[Generation]] = {}
+        self.reused: list[str] = []  # whose seconds are therefore not those of generating
 
     def use_adapter(self, lineage: dict) -> None:
         self.adapter = lineage.get("adapter_sha256", "")
@@ -223,6 +225,7 @@ class _Kept:
         depends_on = json.dumps([self.loaded.sha256, self.adapter, limit, conversations], ensure_ascii=False)
         key, path = hashlib.sha256(depends_on.encode()).hexdigest(), self.folder / f"{name}.json"
         if self.reuse and path.exists() and (kept := json.loads(path.read_text(encoding="utf-8")))["key"] == key:
+            self.reused.append(name)
             return [Generation(**record) for record in kept["answers"]]
         with tqdm(total=len(conversations), desc=name, unit="row", disable=not self.job.progress) as bar:
             answers = generate(self.loaded, conversations, max_new_tokens=limit, batch_size=BATCH, progress=bar.update)

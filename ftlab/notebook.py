@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_PATH = re.compile(r"/home/|/root/|/Users/|/tmp/|site-packages")
+_PATH = re.compile(r"/(?:home|root|Users|tmp)/|site-packages")
 
 
 def show(figure: Any) -> Any:

@@ -29,6 +29,10 @@ def percent(share: dict) -> str:
     return f"{100 * share['share']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
 
 
+def p_value(test: dict) -> str:
+    return "p < 0.001" if test["p"] < 0.001 else f"p = {test['p']:.3f}"
+
+
 def blocks(results: dict) -> dict[str, str]:
     """Name → Markdown of each block."""
     about, tokens, general = results["about"], results["tokens"], results["regression"]
@@ -38,19 +42,20 @@ def blocks(results: dict) -> dict[str, str]:
         scores = results["systems"][name]["scores"]
         lines.append(f"| {label} | " + " | ".join(percent(scores[key]) for key in _SHOWN) + " |")
     best = max(results["classifiers"].items(), key=lambda item: item[1]["accuracy"]["share"])
-    test = best[1]["tuned_against_it"]
+    test, whole = best[1]["tuned_against_it"], results["paired"]["tfidf"]["strict"]
     training = results["training"]
     config = about["trained_with"]
     return {
         "headline": "\n".join(lines),
         "classifier": f"The best plain classifier trained on the same rows ({best[0].replace('_', ' ')}) has the intent right in "
         f"{percent(best[1]['accuracy'])}; the tuned model gains {test['gained']} rows against it and loses {test['lost']} "
-        f"(exact McNemar p = {test['p']:.3f}).",
+        f"(exact McNemar test, {p_value(test)}). Against the whole TF-IDF baseline it gains {whole['gained']} rows and loses "
+        f"{whole['lost']} at passing all checks ({p_value(whole)}).",
         "verdict": " ".join(results["verdict"]["why"]),
         "tokens": f"A request with the short prompt takes {tokens['after']['prompt']:.0f} prompt tokens instead of "
         f"{tokens['before']['prompt']:.0f}.",
         "general": f"On {general['n']} general prompts the untuned model passes {percent(general['before'])}, the tuned one "
-        f"{percent(general['after'])} (McNemar p = {general['test']['p']:.3f}); {general['json_answers']['after']} of its answers turned "
+        f"{percent(general['after'])} ({p_value(general['test'])}); {general['json_answers']['after']} of its answers turned "
         "into JSON.",
         "training": f"The shipped adapter was trained on {training['rows']} rows for {len(training['curve'])} passes "
         f"({training['steps']} steps of {config['batch_size']} rows, {training['tokens']:,} tokens, {training['seconds'] / 60:.0f} minutes "

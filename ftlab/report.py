@@ -235,6 +235,8 @@ def _cost(r: dict) -> Iterator[Block]:
     yield Table(["stage", "time"], [[name, _time(seconds)] for name, seconds in stages.items()])
     where = f"{machine['system']} on {machine['processor']}, Python {machine['python']}, ftlab {r['about']['ftlab']}"
     yield f"Peak memory: {cost['peak_memory_mb'] / 1000:.1f} GB. Machine: {where}."
+    if cost["reused"]:
+        yield f"Answers kept from an interrupted or earlier run, so not in these times: {', '.join(cost['reused'])}."
 
 
 def _limits(r: dict) -> Iterator[Block]:

@@ -46,6 +46,7 @@ def test_a_second_run_generates_and_trains_nothing(run, toy_folder, monkeypatch,
     assert main(["run", str(toy_folder), "--profile", "smoke", "--out", str(run), "--epochs", "1", "--resume"]) == 0
     after = json.loads((run / "results.json").read_text())
     assert {**before, "cost": None} == {**after, "cost": None}
+    assert before["cost"]["reused"] == [] and len(after["cost"]["reused"]) == 5
 
 
 def test_an_adapter_can_be_given_instead_of_trained(run, toy_folder, tmp_path):
