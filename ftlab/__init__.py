@@ -13,7 +13,6 @@ _HOME = {
     "Row": "task",
     "Task": "task",
     "evaluate_outputs": "evaluate",
-    "generate": "generate",
     "load_model": "models",
     "load_task": "task",
     "mcnemar_exact": "stats",
