@@ -24,7 +24,7 @@ class SftConfig:
         1.5e-3, "LoRA bears about ten times full tuning's rate; short trial runs did better with a higher rate, long ones need less"
     )
     epochs: int = _setting(3, "passes over the rows at most; the best by validation score is kept")
-    text_weight: float = _setting(0.3, "loss weight of free text: its wording has many right answers and would drown the decisions")
+    text_weight: float = _setting(0.3, "loss weight of free text, whose wording has many right answers; not yet shown to help")
     rank: int = _setting(16, "LoRA rank: 3.5 % of the model's parameters, under 10 MB as 16-bit floats")
     alpha: int = _setting(32, "LoRA scale: twice the rank, the usual choice, so that rank can change and the rate stay")
     batch_size: int = _setting(
