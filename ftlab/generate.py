@@ -1,15 +1,15 @@
 """Greedy generation in batches, made for many prompts that begin alike: the shared prefix is computed once.
 
-Rows are sorted by length, finished rows leave the batch, and the results come back in the order asked. Padding is on the left and
-masked, so a row's result depends on its batch only through floating-point rounding.
+Rows are sorted by length, finished rows leave the batch, and the results come back in the order asked. The fast decoder does the work
+where it applies (`decode`), else transformers' model with left padding.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ftlab.errors import DataError
-from ftlab.models import LoadedModel
+from ftlab.errors import DataError, UsageError
+from ftlab.models import LoadedModel, fast_decoder
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def generate(
     *,
     max_new_tokens: int = 160,
     batch_size: int = 16,
+    stop: str = "eos",
     progress: Callable[[int], None] | None = None,
 ) -> list[Generation]:
     """Greedy answers to `conversations`, in their order.
@@ -60,12 +61,18 @@ def generate(
         conversations: chats ending before the assistant's answer.
         max_new_tokens: limit per answer; an answer cut there has `ended=False`.
         batch_size: rows computed together; memory grows with it.
+        stop: "eos": at the model's end token; "json": also where a JSON object that opened first is complete. The latter saves a
+            token a row and hides what the model would have gone on to say, so scores are made with "eos".
         progress: called with the number of rows just finished.
 
     Raises:
+        UsageError: `stop` is neither.
         DataError: a prompt leaves no room for an answer in the model's context.
     """
     import torch
+
+    if stop not in ("eos", "json"):
+        raise UsageError(f"--stop: expected eos or json, found {stop!r}.")
 
     if not conversations:
         return []
@@ -75,22 +82,68 @@ def generate(
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
     answers: dict[int, list[int]] = {}
     with torch.inference_mode():
-        shared = _prefill(loaded.model, prefix) if prefix else None
+        decode = _decoding(loaded, prefix, max_new_tokens, stop)
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            suffixes = [prompts[i][len(prefix) :] for i in rows]
-            for i, ids in zip(rows, _decode(loaded, shared, len(prefix), suffixes, max_new_tokens), strict=True):
+            for i, ids in zip(rows, decode([prompts[i][len(prefix) :] for i in rows]), strict=True):
                 answers[i] = ids
             if progress:
                 progress(len(rows))
-    end = loaded.tokenizer.eos_token_id
-    return [_generation(loaded.tokenizer, len(prompts[i]), answers[i], end) for i in range(len(prompts))]
+    return [_generation(loaded.tokenizer, len(prompts[i]), answers[i], stop) for i in range(len(prompts))]
 
 
-def _generation(tokenizer: Any, prompt_tokens: int, ids: list[int], end: int) -> Generation:
-    ended = bool(ids) and ids[-1] == end
-    text = tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Generation(text, prompt_tokens, len(ids), ended)
+def _decoding(
+    loaded: LoadedModel, prefix: list[int], max_new_tokens: int, stop: str
+) -> Callable[[list[list[int]]], list[list[int]]]:
+    """A function from the prompts of a batch, less the prefix, to the token ids of their answers."""
+    tokenizer = loaded.tokenizer
+
+    def ends(rows: int) -> Callable[[int, int], bool]:
+        objects = [JsonEnd() for _ in range(rows)]
+
+        def ended(row: int, token: int) -> bool:
+            closes = stop == "json" and objects[row].feed(tokenizer.convert_ids_to_tokens(token))
+            return token == tokenizer.eos_token_id or closes
+
+        return ended
+
+    decoder, _ = fast_decoder(loaded)
+    if decoder is None:
+        cache = _prefill(loaded.model, prefix) if prefix else None
+        return lambda prompts: _decode(loaded, cache, len(prefix), prompts, max_new_tokens, ends(len(prompts)))
+    from ftlab.decode import greedy, prefill
+
+    shared = prefill(decoder, prefix) if prefix else None
+    return lambda prompts: greedy(decoder, prompts, prefix=shared, max_new_tokens=max_new_tokens, ended=ends(len(prompts)))
+
+
+class JsonEnd:
+    """Says when a text that begins with a JSON object has closed it; fed piece by piece, whatever the pieces."""
+
+    def __init__(self) -> None:
+        self.depth, self.quoted, self.escaped, self.begun = 0, False, False, False
+
+    def feed(self, piece: str) -> bool:
+        for sign in piece:
+            if self.escaped:
+                self.escaped = False
+            elif self.quoted:
+                self.escaped, self.quoted = sign == "\\", sign != '"'
+            elif sign == '"':
+                self.quoted = True
+            elif sign in "{[":
+                self.depth, self.begun = self.depth + 1, True
+            elif sign in "}]":
+                self.depth -= 1
+                if self.begun and self.depth == 0:
+                    return True
+        return False
+
+
+def _generation(tokenizer: Any, prompt_tokens: int, ids: list[int], stop: str) -> Generation:
+    at_end = bool(ids) and ids[-1] == tokenizer.eos_token_id
+    text = tokenizer.decode(ids[:-1] if at_end else ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return Generation(text, prompt_tokens, len(ids), at_end or (stop == "json" and JsonEnd().feed(text)))
 
 
 def _check_room(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
@@ -153,9 +206,14 @@ def _roomy_layer(room: int) -> Any:
 
 
 def _decode(
-    loaded: LoadedModel, shared: list[tuple[Any, Any]] | None, prefix: int, suffixes: list[list[int]], max_new_tokens: int
+    loaded: LoadedModel,
+    shared: list[tuple[Any, Any]] | None,
+    prefix: int,
+    suffixes: list[list[int]],
+    max_new_tokens: int,
+    ended: Callable[[int, int], bool],
 ) -> list[list[int]]:
-    """Greedy token ids for each suffix, end token included where the model gave one."""
+    """Greedy token ids for each suffix by transformers' model, the token that ended a row included."""
     import torch
 
     model, end = loaded.model, loaded.tokenizer.eos_token_id
@@ -175,9 +233,11 @@ def _decode(
             logits_to_keep=1,
         )  # fmt: skip
         tokens = out.logits[:, -1].argmax(-1)  # (B,)
+        going = []
         for row, token in zip(alive, tokens.tolist(), strict=True):
             answers[row].append(token)
-        keep = (tokens != end).nonzero().flatten()
+            going.append(not ended(row, token))
+        keep = torch.tensor(going).nonzero().flatten()
         if len(keep) == 0:
             break
         if len(keep) < len(alive):

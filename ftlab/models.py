@@ -6,6 +6,7 @@ folder, so that later loads are quick. The copy is made in a temporary folder an
 """
 
 import ctypes
+import functools
 import hashlib
 import os
 import shutil
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,23 @@ class LoadedModel:
     model: Any
     tokenizer: Any
     sha256: str
+    _decoder: Any = field(default=None, repr=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+        if name == "model":  # a decoder made from other weights must not answer for these
+            object.__setattr__(self, "_decoder", None)
+
+
+def fast_decoder(loaded: LoadedModel) -> tuple[Any, str | None]:
+    """(the fast decoder of `loaded.model`, None), or (None, why it does not apply). Made once and kept until `model` is assigned."""
+    from ftlab.llama import FastDecoder, why_not
+
+    if loaded._decoder is None:
+        if reason := why_not(loaded.model):
+            return None, reason
+        loaded._decoder = FastDecoder(loaded.model)
+    return loaded._decoder, None
 
 
 def cache_dir() -> Path:
@@ -267,12 +285,12 @@ def _quiet_transformers() -> None:
 
 
 def tune_cpu() -> None:
-    """Settings of this process that make CPU work faster and change no result; safe to call again.
+    """Settings of this process that make CPU work faster; safe to call again.
 
     glibc gives big blocks back to the system after each use and gets them again page by page; keeping them made training steps
     about a fifth faster in interleaved runs. A thread that waits passively leaves its core to others.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _choose_products()
     if sys.platform == "linux":
         try:
             libc = ctypes.CDLL("libc.so.6")
@@ -280,6 +298,36 @@ def tune_cpu() -> None:
             libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: keep up to 2 GB of free heap
         except (OSError, AttributeError):  # another C library: nothing to tune
             pass
+
+
+@functools.cache
+def _choose_products() -> bool:
+    """Let oneDNN instead of MKL multiply 32-bit matrices on AMD processors with AVX-512, where MKL leaves half of the unit unused.
+
+    torch hands 32-bit products to oneDNN only where bfloat16 sums are allowed. On these processors oneDNN does not take that
+    permission up; a product is compared with its 64-bit value, so that a release that would take it up is not used. Returns the choice.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
+    import torch
+
+    switch = getattr(torch.backends.mkldnn, "matmul", None)
+    if switch is None or torch.backends.cpu.get_cpu_capability() != "AVX512" or _processor_vendor() != "AuthenticAMD":
+        return False
+    a, b = (torch.arange(64 * 64, dtype=torch.float64).mul_(k).sin_().view(64, 64) for k in (1.0, 0.7))
+    before, switch.fp32_precision = switch.fp32_precision, "bf16"
+    exact = a @ b
+    if ((a.float() @ b.float()).double() - exact).norm() > 1e-6 * exact.norm():
+        switch.fp32_precision = before
+        return False
+    return True
+
+
+def _processor_vendor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
 def free_disk(path: Path, needed_bytes: int) -> None:

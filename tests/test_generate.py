@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from ftlab.errors import DataError
-from ftlab.generate import encode_example, encode_prompt, generate, shared_prefix_length
+import ftlab.generate
+from ftlab.errors import DataError, UsageError
+from ftlab.generate import JsonEnd, encode_example, encode_prompt, generate, shared_prefix_length
 
 SYSTEM = {"role": "system", "content": "Answer in one word."}
 TEXTS = ["hi", "what is the time in Lima now?", "a", "please cancel my plan and tell nobody", "why?"]
@@ -21,30 +22,72 @@ def reference(tiny, conversation, n):
     return tiny.tokenizer.decode(out[0][len(prompt) :], skip_special_tokens=True)
 
 
+@pytest.fixture(params=["fast decoder", "transformers"])
+def path(request, monkeypatch):
+    """Both ways to generate."""
+    if request.param == "transformers":
+        monkeypatch.setattr(ftlab.generate, "fast_decoder", lambda loaded: (None, "switched off in this test"))
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
-def test_batches_give_the_answers_of_single_rows(tiny, batch_size):
+def test_batches_give_the_answers_of_single_rows(tiny, path, batch_size):
     answers = generate(tiny, conversations(), max_new_tokens=12, batch_size=batch_size)
     assert [a.text for a in answers] == [reference(tiny, c, 12) for c in conversations()]
 
 
-def test_answers_come_in_the_order_asked(tiny):
+def test_answers_come_in_the_order_asked(tiny, path):
     forward = generate(tiny, conversations(), max_new_tokens=6)
     backward = generate(tiny, conversations(TEXTS[::-1]), max_new_tokens=6)
     assert [a.text for a in forward] == [a.text for a in backward][::-1]
 
 
-def test_rows_without_a_common_start_work(tiny):
+def test_rows_without_a_common_start_work(tiny, path):
     chats = [[{"role": "user", "content": "x"}], [{"role": "assistant", "content": "y"}, {"role": "user", "content": "z"}]]
     answers = generate(tiny, chats, max_new_tokens=5)
     assert [a.text for a in answers] == [reference(tiny, c, 5) for c in chats]
 
 
-def test_a_row_that_ends_is_marked_and_loses_its_end_token(tiny):
+def test_a_row_that_ends_is_marked_and_loses_its_end_token(tiny, path):
     first = generate(tiny, conversations(), max_new_tokens=3)[0]
     token = tiny.tokenizer(first.text, add_special_tokens=False)["input_ids"][-1]
     tiny.tokenizer.eos_token = tiny.tokenizer.convert_ids_to_tokens(token)
     again = generate(tiny, conversations(), max_new_tokens=8)[0]
     assert again.ended and again.new_tokens <= 3 and not first.ended
+
+
+def test_rows_that_end_early_do_not_disturb_the_others(tiny, path):
+    """The end token is one that the answers hold at different places, so rows leave the batch at different steps; the cache has
+    to grow on the way."""
+    chats = conversations([f"{word} {i}" for i, word in enumerate(TEXTS * 4)])
+    plain = [tiny.tokenizer(a.text, add_special_tokens=False)["input_ids"] for a in generate(tiny, chats, max_new_tokens=90)]
+    end = max(set(sum(plain, [])), key=lambda t: len({ids.index(t) for ids in plain if t in ids}))
+    tiny.tokenizer.eos_token = tiny.tokenizer.convert_ids_to_tokens(end)
+    answers = generate(tiny, chats, max_new_tokens=90, batch_size=20)
+    assert len({a.new_tokens for a in answers}) > 2
+    assert [a.new_tokens for a in answers] == [
+        ids.index(end) + 1 if end in ids else a.new_tokens for ids, a in zip(plain, answers, strict=True)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pieces", "at"),
+    [
+        (['{"a": ', '"}"', "}"], 2),
+        (["{", '"a": [{', "}]", "} {"], 3),
+        (['{"a": "\\""', "}"], 1),
+        (['"text"', "{}"], 1),
+        (["no object", "at all"], None),
+        (["}", "{", "}"], None),
+    ],
+)
+def test_the_end_of_a_json_object_is_seen_in_any_pieces(pieces, at):
+    end = JsonEnd()
+    assert next((i for i, piece in enumerate(pieces) if end.feed(piece)), None) == at
+
+
+def test_an_unknown_stop_is_refused(tiny):
+    with pytest.raises(UsageError, match="--stop: expected eos or json, found 'dot'"):
+        generate(tiny, conversations(), stop="dot")
 
 
 def test_shared_prefix_leaves_each_row_a_token():

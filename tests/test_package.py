@@ -9,7 +9,7 @@ import ftlab
 
 PACKAGE = Path(ftlab.__file__).parent
 ORDER = [
-    "errors", "language", "stats", "checks", "task", "models", "generate", "lora", "artifact", "train", "evaluate", "baselines",
+    "errors", "language", "stats", "checks", "task", "llama", "models", "decode", "generate", "lora", "artifact", "train", "evaluate", "baselines",
     "regress", "mainjob", "sidebyside", "plots", "report", "readme", "notebook", "cli", "__main__",
 ]  # fmt: skip
 FACES = {"plots", "report", "readme", "notebook", "cli", "sidebyside"}

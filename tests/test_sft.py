@@ -5,52 +5,22 @@ import os
 import signal
 
 import pytest
-import torch
 
 from ftlab.errors import DataError, UsageError
-from ftlab.lora import add_lora
 from ftlab.models import load_model
 from ftlab.task import Row
 from ftlab.train import PROFILES, sft_config, train_sft
-from ftlab.train.sft import answer_loss, encode_rows, mean_loss, micro_batches, plan_epoch, rate_at
+from ftlab.train.loss import AnswerLoss
+from ftlab.train.sft import encode_rows, mean_loss, micro_batches, plan_epoch, rate_at
 
 
 def settings(**changes):
     return sft_config("smoke", **({"epochs": 2, "batch_size": 4, "train_rows": 12, "text_weight": 1.0} | changes))
 
 
-def plain_loss(model, examples):
-    """transformers' own loss, one row at a time: sum over answer tokens."""
-    total = 0.0
-    for ids, start, _ in examples:
-        labels = [-100] * start + ids[start:]
-        total += model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels])).loss * (len(ids) - start)
-    return total
-
-
-def test_loss_is_the_plain_loss_on_the_answer(tiny, toy_task):
-    examples = encode_rows(toy_task, toy_task.rows("train")[:5], tiny.tokenizer, 4096)
-    loss, weight = answer_loss(tiny.model, examples)
-    assert loss.item() == pytest.approx(plain_loss(tiny.model, examples).item(), rel=1e-5)
-    assert weight == sum(len(ids) - start for ids, start, _ in examples)
-
-
-def test_gradients_are_those_of_the_plain_loss(tiny, toy_task):
-    model = add_lora(tiny.model, rank=2, alpha=4, seed=0).double()
-    examples = encode_rows(toy_task, toy_task.rows("train")[:4], tiny.tokenizer, 4096)
-    answer_loss(model, examples)[0].backward()
-    ours = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    model.zero_grad(set_to_none=True)
-    plain_loss(model, examples).backward()
-    for name, p in model.named_parameters():
-        if p.requires_grad:
-            # the loss itself is taken in float32, as in transformers
-            assert torch.allclose(ours[name], p.grad, rtol=1e-4, atol=1e-7), name
-
-
 def test_micro_batches_add_up_to_the_whole(tiny, toy_task):
-    examples = encode_rows(toy_task, toy_task.rows("train")[:9], tiny.tokenizer, 4096)
-    assert mean_loss(tiny.model, examples, 300) == pytest.approx(mean_loss(tiny.model, examples, 100_000), rel=1e-5)
+    examples, loss = encode_rows(toy_task, toy_task.rows("train")[:9], tiny.tokenizer, 4096), AnswerLoss(tiny)
+    assert mean_loss(loss, examples, 300) == pytest.approx(mean_loss(loss, examples, 100_000), rel=1e-5)
 
 
 def test_micro_batches_keep_their_limit_and_every_row():
@@ -91,7 +61,7 @@ def test_overlong_rows_are_refused_by_file_and_line(tiny, toy_task):
 def test_training_lowers_the_loss_and_leaves_an_adapter(tiny, toy_task, tmp_path):
     result = train_sft(toy_task, tiny, settings(learning_rate=1e-2), tmp_path / "a", progress=False)
     losses = [point["validation_loss"] for point in result["curve"]]
-    assert losses[-1] < losses[0] and result["rows"] == 12 and result["steps"] == 6
+    assert losses[-1] < losses[0] and result["rows"] == 12 and result["general_rows"] == 2 and result["steps"] == 8
     assert (tmp_path / "a" / "adapter_model.safetensors").exists() and not (tmp_path / "a" / "checkpoint").exists()
 
 

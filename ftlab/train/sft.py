@@ -1,7 +1,7 @@
 """Supervised fine-tuning with LoRA on a task's rows: loss on the answer only, exact, and as little computed as that allows.
 
-What is saved against a plain loop: rows of like length stand together, so little is padding; the LM head runs on labelled positions
-only (here about half of them); adapted layers use merged weights (`lora`). None of it changes the gradient.
+Rows of like length stand together, the LM head runs on labelled positions only, and the fast decoder (`llama`) does the rest where it
+applies. None of it changes the gradient.
 """
 
 import json
@@ -17,14 +17,16 @@ from typing import Any
 
 from ftlab.artifact import save_adapter_weights
 from ftlab.errors import DataError
-from ftlab.generate import encode_example
-from ftlab.lora import add_lora, merged_forward
+from ftlab.generate import encode_example, shared_prefix_length
+from ftlab.lora import add_lora
 from ftlab.models import LoadedModel
 from ftlab.task import Row, Task, stratified
+from ftlab.train.loss import AnswerLoss, Example
+from ftlab.train.rehearsal import rehearsal_examples
 from ftlab.train.settings import SftConfig
 
-Example = tuple[list[int], int, list[float]]  # input_ids, prompt_length, one loss weight per label
 SAVE_EVERY_S = 120  # seconds between checkpoints inside a pass
+REHEARSAL = "rehearsal.json"  # answers of the untuned model, kept while a run may be resumed
 
 
 def encode_rows(task: Task, rows: Sequence[Row], tokenizer: Any, max_length: int, text_weight: float = 1.0) -> list[Example]:
@@ -73,30 +75,7 @@ def micro_batches(batch: Sequence[int], lengths: Sequence[int], micro_tokens: in
     yield piece
 
 
-def answer_loss(model: Any, examples: Sequence[Example]) -> tuple[Any, float]:
-    """Weighted sum of the cross-entropy of the answers' tokens, and the sum of the weights.
-
-    The decoder runs on the whole rows, padded on the right (causal attention never looks there); the head on the hidden states that
-    predict a labelled token, (N, D) with N the number of labels in the B rows.
-    """
-    import torch
-    from torch.nn.functional import cross_entropy
-    from torch.nn.utils.rnn import pad_sequence
-
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    rows = [torch.tensor(ids) for ids, _, _ in examples]
-    input_ids = pad_sequence(rows, batch_first=True)  # (B, T)
-    hidden = causal.base_model(input_ids=input_ids, use_cache=False).last_hidden_state  # (B, T, D)
-    where = [torch.arange(start, len(ids)) for ids, start, _ in examples]
-    # subtle: the state at position t predicts token t + 1, so labels at `where` are read from the states one before
-    picked = torch.cat([hidden[i, at - 1] for i, at in enumerate(where)])  # (N, D)
-    labels = torch.cat([row[at] for row, at in zip(rows, where, strict=True)])
-    weights = torch.tensor([w for _, _, row_weights in examples for w in row_weights])
-    losses = cross_entropy(causal.get_output_embeddings()(picked).float(), labels, reduction="none")  # (N,)
-    return losses @ weights, weights.sum().item()
-
-
-def mean_loss(model: Any, examples: Sequence[Example], micro_tokens: int) -> float:
+def mean_loss(answer_loss: AnswerLoss, examples: Sequence[Example], micro_tokens: int) -> float:
     """Mean cross-entropy in nats per answer token (by weight) over all examples."""
     import torch
 
@@ -104,7 +83,7 @@ def mean_loss(model: Any, examples: Sequence[Example], micro_tokens: int) -> flo
     total = count = 0.0
     with torch.inference_mode():
         for piece in micro_batches(range(len(examples)), lengths, micro_tokens):
-            loss, n = answer_loss(model, [examples[i] for i in piece])
+            loss, n = answer_loss([examples[i] for i in piece])
             total, count = total + loss.item(), count + n
     return total / count
 
@@ -171,20 +150,23 @@ def train_sft(
     rows = stratified(task.rows("train"), config.train_rows or len(task.rows("train")), task.class_field)
     examples = encode_rows(task, rows, loaded.tokenizer, config.max_length, config.text_weight)
     held_out = encode_rows(task, task.rows("validation"), loaded.tokenizer, config.max_length)
+    prompts = [ids[:start] for ids, start, _ in examples]
+    prefix = prompts[0][: shared_prefix_length(prompts)]
+    examples += rehearsal_examples(loaded, config.general_rows, Path(out) / REHEARSAL, config.max_length)
     loaded.model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed)
     run = _Run(loaded, config, Path(out), examples, {"config": asdict(config), "task": task.hashes(), "base": loaded.sha256})
     if resume:
         run.load()
+    run.loss = AnswerLoss(loaded, prefix)
     stop = _Stop()
-    with merged_forward(loaded.model) as refresh, stop.listening():
-        refresh()
+    with stop.listening():
         while run.epoch < config.epochs and not run.out_of_patience():
-            run.train_epoch(refresh, stop, progress)
-            scores = {"validation_loss": mean_loss(loaded.model, held_out, config.micro_tokens)}
+            run.train_epoch(stop, progress)
+            scores = {"validation_loss": mean_loss(run.loss, held_out, config.micro_tokens)}
             scores |= score(loaded) if score else {}
             run.end_epoch(scores, progress)
     run.finish()
-    return run.summary() | {"rows": len(rows)}
+    return run.summary() | {"rows": len(rows), "general_rows": len(examples) - len(rows)}
 
 
 class _Run:
@@ -202,8 +184,9 @@ class _Run:
         self.loss_sum, self.label_sum, self.seconds = 0.0, 0.0, 0.0
         self.curve: list[dict] = []
         self.saved_at = time.monotonic()
+        self.loss: AnswerLoss
 
-    def train_epoch(self, refresh: Callable[[], None], stop: _Stop, progress: bool) -> None:
+    def train_epoch(self, stop: _Stop, progress: bool) -> None:
         from tqdm import tqdm
 
         plan = plan_epoch(self.lengths, self.config.batch_size, self.config.seed, self.epoch)
@@ -212,7 +195,6 @@ class _Run:
             for batch in plan[self.step_in_epoch :]:
                 started = time.monotonic()
                 loss = self.step(batch)
-                refresh()
                 self.step_in_epoch += 1
                 self.seconds += time.monotonic() - started
                 bar.set_postfix(loss=f"{loss:.3f}")
@@ -230,7 +212,7 @@ class _Run:
         labels = sum(sum(self.examples[i][2]) for i in batch)
         total = 0.0
         for piece in micro_batches(batch, self.lengths, self.config.micro_tokens):
-            loss, _ = answer_loss(self.model, [self.examples[i] for i in piece])
+            loss, _ = self.loss([self.examples[i] for i in piece])
             (loss / labels).backward()  # the whole batch's weight, so that micro-batches add up to it exactly
             total += loss.item()
         torch.nn.utils.clip_grad_norm_(self.named.values(), self.config.max_grad_norm)
@@ -239,6 +221,7 @@ class _Run:
             group["lr"] = rate_at(done, self.config.epochs * self.steps_per_epoch, self.config)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.loss.refresh()
         self.tokens += sum(self.lengths[i] for i in batch)
         self.loss_sum, self.label_sum = self.loss_sum + total, self.label_sum + labels
         return total / labels
@@ -318,6 +301,8 @@ class _Run:
         from ftlab.artifact import read_adapter_weights
 
         read_adapter_weights(self.model, self.out)
+        self.loss.refresh()
+        (self.out / REHEARSAL).unlink(missing_ok=True)
         shutil.rmtree(self.out / "checkpoint", ignore_errors=True)
 
     def summary(self) -> dict:

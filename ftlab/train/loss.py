@@ -1,0 +1,90 @@
+"""The loss that tuning lowers: weighted cross-entropy of the answers' tokens, by the fast decoder where it applies, else by
+transformers' own path. Both compute the same; a test compares every gradient.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ftlab.models import LoadedModel, fast_decoder
+
+Example = tuple[list[int], int, list[float]]  # input_ids, prompt_length, one loss weight per label
+
+
+class AnswerLoss:
+    """Called with the examples of a micro-batch, gives (weighted sum of the losses of their labels, sum of the weights).
+
+    Args:
+        loaded: the model to tune, LoRA already on it.
+        prefix: the tokens that most prompts begin with, computed once per micro-batch.
+        checkpoint: less memory, a third more time; see `FastDecoder.hidden`.
+        say: told once why the fast decoder does not apply, if it does not.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, prefix: Sequence[int] = (), *, checkpoint: bool = False, say: Callable[[str], None] = print
+    ):
+        self.model, self.prefix, self.checkpoint = loaded.model, tuple(prefix), checkpoint
+        self.decoder, reason = fast_decoder(loaded)
+        if reason:
+            say(f"The fast path does not apply: {reason}. Training takes transformers' own, slower path.")
+            if checkpoint:
+                self.model.gradient_checkpointing_enable({"use_reentrant": False})
+                self.model.enable_input_require_grads()
+
+    def __call__(self, examples: Sequence[Example]) -> tuple[Any, float]:
+        if self.decoder is None:
+            return plain_loss(self.model, examples)
+        return packed_loss(self.decoder, examples, self.prefix, checkpoint=self.checkpoint)
+
+    def refresh(self) -> None:
+        """To be called after the LoRA matrices changed."""
+        if self.decoder is not None:
+            self.decoder.refresh()
+
+
+def plain_loss(model: Any, examples: Sequence[Example]) -> tuple[Any, float]:
+    """The loss of any causal LM of transformers.
+
+    The decoder runs on the whole rows, padded on the right (causal attention never looks there); the head on the hidden states that
+    predict a labelled token, (M, D) with M the number of labels in the B rows.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+    from torch.nn.utils.rnn import pad_sequence
+
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    rows = [torch.tensor(ids) for ids, _, _ in examples]
+    input_ids = pad_sequence(rows, batch_first=True)  # (B, T)
+    hidden = causal.base_model(input_ids=input_ids, use_cache=False).last_hidden_state  # (B, T, D)
+    where = [torch.arange(start, len(ids)) for ids, start, _ in examples]
+    # subtle: the state at position t predicts token t + 1, so labels at `where` are read from the states one before
+    picked = torch.cat([hidden[i, at - 1] for i, at in enumerate(where)])  # (M, D)
+    losses = cross_entropy(causal.get_output_embeddings()(picked), _labels(examples), reduction="none")  # (M,)
+    return _weighted(losses, examples)
+
+
+def packed_loss(decoder: Any, examples: Sequence[Example], prefix: Sequence[int], *, checkpoint: bool = False) -> tuple[Any, float]:
+    """The same loss by the fast decoder (`FastDecoder`), its rows packed into a tree under the shared prefix."""
+    import torch
+
+    from ftlab.llama import rows_tree, token_losses
+
+    # every row keeps the token before its first label to itself, so that the prefix never predicts a label
+    prefix = prefix[: min(start for _, start, _ in examples) - 1]
+    tree = rows_tree([ids for ids, _, _ in examples], prefix)
+    first = len(tree.segments) - len(examples)  # 1 if the tree has a root for the prefix
+    starts = [tree.at(first + i, start - 1) for i, (_, start, _) in enumerate(examples)]
+    states = torch.cat([torch.arange(at, at + len(ids) - start) for at, (ids, start, _) in zip(starts, examples, strict=True)])
+    hidden = decoder.hidden(tree, checkpoint=checkpoint)  # (N, D)
+    return _weighted(token_losses(hidden[states], decoder.head, _labels(examples)), examples)
+
+
+def _labels(examples: Sequence[Example]) -> Any:
+    import torch
+
+    return torch.tensor([token for ids, start, _ in examples for token in ids[start:]])
+
+
+def _weighted(losses: Any, examples: Sequence[Example]) -> tuple[Any, float]:
+    weights = losses.new_tensor([w for _, _, row_weights in examples for w in row_weights])
+    return losses @ weights, weights.sum().item()

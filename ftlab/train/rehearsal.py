@@ -1,0 +1,62 @@
+"""General rows to mix into a narrow tuning: everyday prompts, answered by the untuned model itself, so that tuning has to keep them.
+
+Source: rehearsal against forgetting, Robins (1995), Catastrophic Forgetting, Rehearsal and Pseudorehearsal; for tuned language models
+Scialom et al. (2022), Fine-tuned Language Models are Continual Learners.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from ftlab.errors import DataError, UsageError
+from ftlab.generate import encode_example, generate
+from ftlab.models import LoadedModel
+from ftlab.task import DATA
+from ftlab.train.loss import Example
+
+ANSWER_TOKENS = 64  # longer answers are cut there and get no end token
+
+
+def rehearsal_prompts(n: int) -> list[str]:
+    """The first n prompts of data/general/train.jsonl, none of which is in the suite that measures general ability.
+
+    Raises:
+        UsageError: more prompts are wanted than there are.
+        DataError: the file is broken.
+    """
+    path = DATA / "general" / "train.jsonl"
+    try:
+        prompts = [json.loads(line)["input"] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise DataError(f"{path.name}: expected rows with an input, found a fault: {error!r}.") from None
+    if n > len(prompts):
+        raise UsageError(f"--general-rows: expected at most {len(prompts)}, the prompts of {path.name}, found {n}.")
+    return prompts[:n]
+
+
+def rehearsal_examples(loaded: LoadedModel, n: int, keep: Path, max_length: int) -> list[Example]:
+    """n general prompts with the answers of `loaded`, which must be untuned still.
+
+    Args:
+        keep: a file for the answers, so that a resumed run trains on the very same rows; made anew if it is of other prompts or
+            another model.
+        max_length: longer examples are left out; the caller sees how many by the length of the list.
+    """
+    if not n:
+        return []
+    prompts = rehearsal_prompts(n)
+    key = hashlib.sha256(json.dumps([loaded.sha256, ANSWER_TOKENS, prompts]).encode()).hexdigest()
+    kept = json.loads(keep.read_text(encoding="utf-8")) if keep.exists() else {}
+    if kept.get("key") != key:
+        conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        answers = generate(loaded, conversations, max_new_tokens=ANSWER_TOKENS, batch_size=32)
+        kept = {"key": key, "answers": [[a.text, a.ended] for a in answers]}
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        keep.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
+    examples = []
+    for prompt, (text, ended) in zip(prompts, kept["answers"], strict=True):
+        ids, start = encode_example(loaded.tokenizer, [{"role": "user", "content": prompt}], text)
+        ids = ids if ended else ids[:-1]
+        if start < len(ids) <= max_length:
+            examples.append((ids, start, [1.0] * (len(ids) - start)))
+    return examples
