@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run lab test lint notebooks results adapter clean
+.PHONY: help install run lab test lint notebooks results adapter bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,11 @@ results: install  ## every number that README quotes: the shipped adapter and al
 
 adapter: install  ## train the shipped adapter again (over an hour)
 	$(BIN)/ftlab train --task support_plan --profile long --out runs/adapter --resume
+
+bench: install  ## our path against the stock one, and how cost grows (about half an hour on a quiet machine)
+	$(BIN)/ftlab bench all --json results/bench.json
+	$(BIN)/ftlab bench growth --json results/growth.json
+	$(BIN)/python -m ftlab.readme
 
 clean:  ## remove runs and build files, keep the environment and the model cache
 	rm -rf runs build dist .pytest_cache .ruff_cache .hypothesis

@@ -2,12 +2,14 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ftlab import __version__
 from ftlab.errors import DataError, UsageError
 from ftlab.models import LoadedModel, free_disk
-from ftlab.task import file_sha256
+from ftlab.task import Task, file_sha256
 
 WEIGHTS, CONFIG, LINEAGE = "adapter_model.safetensors", "adapter_config.json", "lineage.json"
 
@@ -43,6 +45,17 @@ def read_adapter_weights(model: Any, folder: Path) -> None:
 
     tensors = {name: t.float() for name, t in load_file(folder / WEIGHTS).items()}
     set_peft_model_state_dict(model, tensors)
+
+
+def lineage_origin(task: Task, loaded: LoadedModel, config: Any, profile_name: str) -> dict:
+    """What an adapter depends on, as its lineage says it: task and data by hash, base model, settings."""
+    return {
+        "task": task.name,
+        "hashes": task.hashes(),
+        "base": {"model": loaded.name, "sha256": loaded.sha256},
+        "config": asdict(config) | {"profile": profile_name},
+        "ftlab": __version__,
+    }
 
 
 def write_lineage(folder: Path, lineage: dict) -> None:
@@ -90,6 +103,7 @@ def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
     except Exception as error:  # peft and safetensors raise many kinds for a damaged or foreign file
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise DataError(f"{folder}: the adapter cannot be read ({reason}); get it again.") from None
+    loaded.adapter_sha256 = found
     return lineage
 
 

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ftlab import __version__
+from ftlab.bench import KINDS as BENCH_KINDS
 from ftlab.errors import DataError, FtlabError, UsageError
+from ftlab.generate import ENGINES, STOPS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +45,7 @@ def _parser() -> argparse.ArgumentParser:
     _training_options(run)
     run.add_argument("--out", type=Path, help="run folder (default: runs/TASK)")
     run.add_argument("--adapter", type=Path, help="evaluate this adapter instead of training one")
+    run.add_argument("--no-cache", action="store_true", help="generate every output anew")
     run.add_argument("--publish", type=Path, help="also write the results as TASK.json and TASK_rows.json into this folder")
     run.set_defaults(run=_run, after_stop="Run the same command with --resume to go on.")
 
@@ -50,6 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--task", required=True, help="a built-in task or a task folder")
     _training_options(train)
     train.add_argument("--out", type=Path, required=True, help="folder for the adapter")
+    train.add_argument(
+        "--trainer", choices=("auto", "trl"), default="auto", help="trl: its SFTTrainer, for GPUs and several devices"
+    )
     train.set_defaults(run=_train, after_stop="Run the same command with --resume to go on.")
 
     check = commands.add_parser("check", help="check raw outputs by the strict ladder")
@@ -72,6 +78,21 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--json", type=Path, metavar="OUT", help="write all scores as one JSON object here")
         command.set_defaults(run=action, after_stop="")
 
+    cost = commands.add_parser("cost", help="time a few steps here and predict minutes and memory of a training run")
+    cost.add_argument("--task", required=True, help="a built-in task or a task folder")
+    _training_options(cost, resume=False)
+    cost.add_argument("--json", type=Path, metavar="OUT", help="write the prediction as one JSON object here")
+    cost.set_defaults(run=_cost, after_stop="")
+
+    bench = commands.add_parser("bench", help="our path against the stock one, and how cost grows")
+    bench.add_argument("kind", choices=(*BENCH_KINDS, "all", "growth"))
+    bench.add_argument("--task", default="support_plan", help="a built-in task or a task folder")
+    bench.add_argument("--model", help="tiny, smollm2-135m (default), a hub id or a local folder")
+    bench.add_argument("--rows", type=int, default=0, help="rows each side works on (default: enough for a steady figure)")
+    bench.add_argument("--rounds", type=int, default=3, help="how often each side runs, in turn (default: 3)")
+    bench.add_argument("--json", type=Path, metavar="OUT", help="write all figures as one JSON object here")
+    bench.set_defaults(run=_bench, after_stop="")
+
     attempt = commands.add_parser("try", help="one message, base model and tuned model side by side")
     attempt.add_argument("text", metavar="TEXT")
     attempt.add_argument("--task", default="support_plan")
@@ -81,13 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _training_options(parser: argparse.ArgumentParser) -> None:
+def _training_options(parser: argparse.ArgumentParser, resume: bool = True) -> None:
     parser.add_argument("--model", help="tiny, smollm2-135m, a hub id or a local folder (default: the profile's)")
-    parser.add_argument("--profile", default="cpu", help="smoke, cpu (default) or long")
-    parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
+    parser.add_argument("--profile", default="cpu", help="smoke, cpu (default), small or long")
+    if resume:
+        parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     for name, kind in (
         ("learning-rate", float), ("epochs", int), ("rank", int), ("batch-size", int), ("train-rows", int), ("max-length", int),
-        ("patience", int), ("seed", int),
+        ("patience", int), ("seed", int), ("last-layers", int), ("text-weight", float), ("general-rows", int), ("memory-limit", int),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, help="overrides the profile's value")
 
@@ -100,10 +122,30 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", choices=("short", "long"), help="default: short with an adapter, long with --base")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--max-new-tokens", type=int, default=160)
+    parser.add_argument("--no-cache", action="store_true", help="generate every output anew")
+    parser.add_argument(
+        "--engine", choices=ENGINES, default="auto", help="what computes the answers (default: auto, which is torch)"
+    )
+    parser.add_argument(
+        "--stop", choices=STOPS, default="eos", help="json: also stop where a JSON object is complete (default: eos)"
+    )
 
 
 def _overrides(args: argparse.Namespace) -> dict:
-    names = ("learning_rate", "epochs", "rank", "batch_size", "train_rows", "max_length", "patience", "seed")
+    names = (
+        "learning_rate",
+        "epochs",
+        "rank",
+        "batch_size",
+        "train_rows",
+        "max_length",
+        "patience",
+        "seed",
+        "last_layers",
+        "text_weight",
+        "general_rows",
+        "memory_limit",
+    )
     return {name: getattr(args, name) for name in names}
 
 
@@ -115,7 +157,14 @@ def _run(args: argparse.Namespace) -> None:
     task = load_task(args.taskdir)
     out = args.out or Path("runs") / task.name
     results = run_main_job(
-        task, out=out, profile_name=args.profile, model=args.model, adapter=args.adapter, resume=args.resume, **_overrides(args)
+        task,
+        out=out,
+        profile_name=args.profile,
+        model=args.model,
+        adapter=args.adapter,
+        resume=args.resume,
+        cache=not args.no_cache,
+        **_overrides(args),
     )
     page = write_report(results, out)
     if args.publish:
@@ -133,9 +182,49 @@ def _train(args: argparse.Namespace) -> None:
     task, settings = load_task(args.task), profile(args.profile)
     config = sft_config(args.profile, **_overrides(args))
     loaded = load_model(args.model or settings.model)
+    if args.trainer == "trl":
+        from ftlab.stock import train_trl
+
+        train_trl(task, loaded, config, args.out, profile_name=args.profile)
+        print(f"{args.out}: the adapter after the last pass; score it with ftlab eval --adapter {args.out}")
+        return
     lineage = train_adapter(task, loaded, config, args.out, profile_name=args.profile, resume=args.resume)
     best = lineage["training"]["curve"][lineage["training"]["best_epoch"] - 1]
     print(f"{args.out}: the adapter of pass {best['epoch']}, strict score {100 * best['strict']:.1f} % on validation rows")
+
+
+def _cost(args: argparse.Namespace) -> None:
+    from ftlab.artifact import write_json
+    from ftlab.cost import predict_cost
+    from ftlab.models import load_model
+    from ftlab.task import load_task
+    from ftlab.train.settings import profile, sft_config
+
+    task, settings = load_task(args.task), profile(args.profile)
+    config = sft_config(args.profile, **_overrides(args))
+    cost = predict_cost(task, load_model(args.model or settings.model), config)
+    if args.json:
+        write_json(args.json, cost)
+    parts = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in cost["parts"].items())
+    print(f"{cost['steps']} steps, {cost['tokens']:,} tokens: about {cost['seconds'] / 60:.1f} minutes here ({parts})")
+    if cost["peak_memory_mb"]:
+        again = ", each layer computed again in the backward pass" if cost["checkpoint"] else ""
+        print(f"about {cost['peak_memory_mb'] / 1000:.1f} GB at most, with {cost['micro_tokens']} tokens at once{again}")
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from ftlab.artifact import write_json
+    from ftlab.bench import bench, growth, report
+
+    if args.kind == "growth":
+        results = growth(model=args.model)
+    else:
+        kinds = BENCH_KINDS if args.kind == "all" else (args.kind,)
+        found = {kind: bench(kind, task=args.task, model=args.model, rows=args.rows, rounds=args.rounds) for kind in kinds}
+        print(report(found))
+        results = found if args.kind == "all" else found[args.kind]
+    if args.json:
+        write_json(args.json, results)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -211,12 +300,18 @@ def shipped_adapter(task, given: Path | None) -> Path:
 def _answers(args: argparse.Namespace, task, rows) -> list:
     from tqdm import tqdm
 
-    from ftlab.generate import generate
+    from ftlab.outputs import cached_generate
 
     loaded, prompt = _loaded(args, task)
     conversations = [task.conversation(row, prompt) for row in rows]
     with tqdm(total=len(rows), desc=args.command, unit="row") as bar:
-        return generate(loaded, conversations, max_new_tokens=args.max_new_tokens, batch_size=args.batch_size, progress=bar.update)
+        answers, reused = cached_generate(
+            loaded, conversations, max_new_tokens=args.max_new_tokens, batch_size=args.batch_size, stop=args.stop, engine=args.engine,
+            cache=not args.no_cache, progress=bar.update,
+        )  # fmt: skip
+    if reused:
+        print(f"{reused} of {len(rows)} answers were generated before and come from the cache (--no-cache makes them anew)")
+    return answers
 
 
 def _predict(args: argparse.Namespace) -> None:

@@ -382,20 +382,43 @@ class FastDecoder:
         return cos[0][:, None], sin[0][:, None]
 
     def hidden(
-        self, tree: Tree, *, checkpoint: bool = False, kept: list | None = None, past: Sequence[Layer] | None = None
+        self,
+        tree: Tree,
+        *,
+        checkpoint: bool = False,
+        kept: list | None = None,
+        past: Sequence[Layer] | None = None,
+        start: tuple[int, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Last hidden states of all tokens, normed, (N, hidden).
 
         Args:
             checkpoint: keep only each layer's input for the backward pass and compute the rest again: less memory, a third more time.
             kept: a list that gets each layer's (keys, values), (N, K, D): what generation goes on from.
-            past: keys and values, (P, K, D) in each layer, of tokens that stand before every root. For generation only: no gradient
-                goes there.
+            past: keys and values, (P, K, D) in each layer, of tokens that stand before every root: no gradient goes there.
+            start: (layer, states that enter it, (N, hidden)), from `entering`; the layers before it are not computed.
         """
+        first, x = start or (0, self.embedding[tree.input_ids])
+        return self.final_norm(self._through(self.blocks[first:], x, tree, checkpoint, kept, past))
+
+    @torch.no_grad()
+    def entering(self, tree: Tree, layer: int, *, kept: list | None = None, past: Sequence[Layer] | None = None) -> torch.Tensor:
+        """The states that enter `layer` (0 is the first), (N, hidden), without gradient; `kept` and `past` of the layers before it."""
+        return self._through(self.blocks[:layer], self.embedding[tree.input_ids], tree, False, kept, past)
+
+    def _through(
+        self,
+        blocks: Sequence[_Block],
+        x: torch.Tensor,
+        tree: Tree,
+        checkpoint: bool,
+        kept: list | None,
+        past: Sequence[Layer] | None,
+    ) -> torch.Tensor:
+        """(N, hidden) before `blocks` -> (N, hidden) after them."""
         before = past[0][0].shape[0] if past else 0
         cos, sin = self.angles(tree.position_ids + before)
         looks = _looks(tree, self.per_key_head, self.embedding.dtype, before)
-        x = self.embedding[tree.input_ids]
 
         def run(block: _Block, x: torch.Tensor, earlier: Layer) -> torch.Tensor:
             q, k, v = block.heads(x, cos, sin)
@@ -403,12 +426,12 @@ class FastDecoder:
                 kept.append((k, v))
             return block.rest(x, _TreeAttention.apply(q, k, v, looks, self.scale, earlier))
 
-        for block, earlier in zip(self.blocks, past or [(None, None)] * len(self.blocks), strict=True):
+        for block, earlier in zip(blocks, past or [(None, None)] * len(blocks), strict=True):
             if checkpoint and torch.is_grad_enabled():
                 x = run_again(run, block, x, earlier, use_reentrant=False)
             else:
                 x = run(block, x, earlier)
-        return self.final_norm(x)
+        return x
 
     def final_norm(self, x: torch.Tensor) -> torch.Tensor:
         return _RMSNorm.apply(x, *self.norm)

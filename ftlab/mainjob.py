@@ -1,22 +1,20 @@
 """The main job: from a task folder to a tuned adapter and a report that says what it was worth.
 
-Order matters: the baselines are scored before anything is trained, on the rows that the tuned model is scored on afterwards. Each
-system's raw outputs are kept in the run folder under a key that names all they depend on, so an interrupted run goes on where it
-stopped and nothing is generated twice.
+Order matters: the baselines are scored before anything is trained, on the rows that the tuned model is scored on afterwards. Raw
+outputs are stored by all they depend on (`outputs`), so an interrupted run goes on where it stopped and nothing is generated twice.
 """
 
-import hashlib
 import json
 import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ftlab import __version__
-from ftlab.artifact import LINEAGE, apply_adapter, read_lineage, write_json, write_lineage
+from ftlab.artifact import LINEAGE, apply_adapter, lineage_origin, read_lineage, write_json, write_lineage
 from ftlab.baselines import TfidfBaseline, classifier_accuracies
 from ftlab.evaluate import (
     LOWER_IS_BETTER,
@@ -30,6 +28,7 @@ from ftlab.evaluate import (
 )  # fmt: skip
 from ftlab.generate import Generation, generate
 from ftlab.models import LoadedModel, free_disk, load_model, peak_memory_mb
+from ftlab.outputs import cached_generate
 from ftlab.regress import GeneralPrompt, general_prompts, regression
 from ftlab.stats import mcnemar_exact, share
 from ftlab.task import Row, Task, stratified
@@ -39,7 +38,6 @@ from ftlab.train.settings import Profile, profile
 SHOTS = 4  # worked examples in the few-shot prompt: one each of four classes; more would not fit a small model's attention
 UNTUNED_TOKENS = 96  # limit for untuned answers, which rarely end by themselves; nearly all labelled answers are shorter
 GENERAL_TOKENS = 64
-BATCH = 32
 
 
 @dataclass
@@ -72,6 +70,7 @@ def run_main_job(
     model: str | None = None,
     adapter: Path | None = None,
     resume: bool = False,
+    cache: bool = True,
     say: Callable[[str], None] = print,
     progress: bool = True,
     **changes: Any,
@@ -80,11 +79,12 @@ def run_main_job(
 
     Args:
         task: see `load_task`.
-        out: run folder; gets adapter/, outputs/, results.json.
+        out: run folder; gets adapter/, results.json, rows.json.
         profile_name: see `PROFILES`.
         model: overrides the profile's model.
         adapter: a trained adapter to evaluate instead of training one.
-        resume: go on with an interrupted training and reuse kept outputs.
+        resume: go on with an interrupted training, or keep the finished adapter of an equal one.
+        cache: take outputs that were generated before from the store in the cache folder.
         changes: overrides of single training settings.
 
     Returns:
@@ -107,23 +107,22 @@ def run_main_job(
         evaluations = {"tfidf": _score_tfidf(job, rows)}
         classifiers = classifier_accuracies(task, task.rows("train"), rows) if task.class_field else {}
     loaded = load_model(job.model_name, progress=progress)
-    kept = _Kept(job, loaded, resume)
+    answers = _Answers(job, loaded, cache)
     with job.stage("prompting", "Before, untuned: best long prompt, and the same with examples"):
         for name, shots in (("prompt", []), ("few_shot", few_shot_examples(task))):
-            evaluations[name] = _score(job, kept.answers(name, rows, "long", shots), rows, name)
+            evaluations[name] = _score(job, answers.task_rows(name, rows, "long", shots), rows, name)
     best_prompt = max(("prompt", "few_shot"), key=lambda name: evaluations[name]["scores"]["strict"]["share"])
     judgement = verdict(evaluations[best_prompt], evaluations["tfidf"])
     job.say("\n".join(judgement["why"]))
     general = general_prompts()[: settings.general_prompts or None]
     with job.stage("general", "Before: general prompts"):
-        general_before = kept.general("general_before", general)
+        general_before = answers.general("general_before", general)
     training, lineage = _tune(job, loaded, adapter, resume)
-    kept.use_adapter(lineage)
     with job.stage("tuned", "After: the tuned model with the short prompt"):
-        tuned = kept.answers("tuned", rows, "short", [])
+        tuned = answers.task_rows("tuned", rows, "short", [])
         evaluations["tuned"] = _score(job, tuned, rows, "tuned")
     with job.stage("general", "After: the same general prompts"):
-        general_after = kept.general("general_after", general)
+        general_after = answers.general("general_after", general)
     results = {
         "about": _about(job, loaded, best_prompt, rows, lineage),
         "systems": {name: without_rows(e) for name, e in evaluations.items()},
@@ -132,15 +131,15 @@ def run_main_job(
         "paired": {name: compare_runs(e, evaluations["tuned"]) for name, e in evaluations.items() if name != "tuned"},
         "flow": error_flow(evaluations[best_prompt], evaluations["tuned"]),
         "training": training,
-        "tokens": _tokens(kept, rows, best_prompt),
-        "regression": regression(general, *([g.text for g in answers] for answers in (general_before, general_after))),
+        "tokens": _tokens(answers, rows, best_prompt),
+        "regression": regression(general, *([g.text for g in texts] for texts in (general_before, general_after))),
         "failures": telling_failures(evaluations["tuned"], rows),
         "examples": _examples(rows, evaluations, best_prompt),
         "cost": {
             "seconds": job.seconds,
             "total_seconds": round(time.monotonic() - started, 1),
             "peak_memory_mb": round(peak_memory_mb()),
-            "reused": kept.reused,
+            "reused": answers.reused,
         },
     }
     write_json(out / "results.json", results)
@@ -197,24 +196,17 @@ def few_shot_examples(task: Task, n: int = SHOTS) -> list[Row]:
     return chosen
 
 
-class _Kept:
-    """Raw outputs kept in the run folder, each under a key that names all they depend on."""
+class _Answers:
+    """The answers of each system of the comparison, and whose came (in part) from the store of outputs."""
 
-    def __init__(self, job: Job, loaded: LoadedModel, reuse: bool):
-        self.job, self.loaded, self.reuse = job, loaded, reuse
-        self.folder = job.out / "outputs"
-        self.adapter = ""
-        self.answers_of: dict[str, list[Generation]] = {}
+    def __init__(self, job: Job, loaded: LoadedModel, cache: bool):
+        self.job, self.loaded, self.cache = job, loaded, cache
+        self.of: dict[str, list[Generation]] = {}
         self.reused: list[str] = []  # whose seconds are therefore not those of generating
 
-    def use_adapter(self, lineage: dict) -> None:
-        self.adapter = lineage.get("adapter_sha256", "")
-
-    def answers(self, name: str, rows: Sequence[Row], prompt: str, shots: Sequence[Row]) -> list[Generation]:
+    def task_rows(self, name: str, rows: Sequence[Row], prompt: str, shots: Sequence[Row]) -> list[Generation]:
         limit = self.job.config.max_new_tokens if name == "tuned" else min(UNTUNED_TOKENS, self.job.config.max_new_tokens)
-        conversations = [self.job.task.conversation(row, prompt, shots) for row in rows]
-        self.answers_of[name] = self._generate(name, conversations, limit)
-        return self.answers_of[name]
+        return self._generate(name, [self.job.task.conversation(row, prompt, shots) for row in rows], limit)
 
     def general(self, name: str, prompts: Sequence[GeneralPrompt]) -> list[Generation]:
         return self._generate(name, [p.conversation for p in prompts], min(GENERAL_TOKENS, self.job.config.max_new_tokens))
@@ -222,16 +214,14 @@ class _Kept:
     def _generate(self, name: str, conversations: Sequence[list[dict]], limit: int) -> list[Generation]:
         from tqdm import tqdm
 
-        depends_on = json.dumps([self.loaded.sha256, self.adapter, limit, conversations], ensure_ascii=False)
-        key, path = hashlib.sha256(depends_on.encode()).hexdigest(), self.folder / f"{name}.json"
-        if self.reuse and path.exists() and (kept := json.loads(path.read_text(encoding="utf-8")))["key"] == key:
-            self.reused.append(name)
-            return [Generation(**record) for record in kept["answers"]]
         with tqdm(total=len(conversations), desc=name, unit="row", disable=not self.job.progress) as bar:
-            answers = generate(self.loaded, conversations, max_new_tokens=limit, batch_size=BATCH, progress=bar.update)
-        self.folder.mkdir(exist_ok=True)
-        write_json(path, {"key": key, "answers": [asdict(answer) for answer in answers]})
-        return answers
+            size = self.job.config.eval_batch_size
+            self.of[name], reused = cached_generate(
+                self.loaded, conversations, max_new_tokens=limit, batch_size=size, cache=self.cache, progress=bar.update
+            )
+        if reused:
+            self.reused.append(name)
+        return self.of[name]
 
 
 def _tune(job: Job, loaded: LoadedModel, adapter: Path | None, resume: bool) -> tuple[dict, dict]:
@@ -246,6 +236,7 @@ def _tune(job: Job, loaded: LoadedModel, adapter: Path | None, resume: bool) -> 
         )
     loaded.model = loaded.model.merge_and_unload().eval()
     lineage = read_lineage(folder)
+    loaded.adapter_sha256 = lineage["adapter_sha256"]
     return lineage["training"], lineage
 
 
@@ -265,15 +256,10 @@ def train_adapter(
     Returns:
         the lineage.
     """
-    origin = {
-        "task": task.name,
-        "hashes": task.hashes(),
-        "base": {"model": loaded.name, "sha256": loaded.sha256},
-        "config": asdict(config) | {"profile": profile_name},
-    }
+    origin = lineage_origin(task, loaded, config, profile_name)
     if resume and (folder / LINEAGE).exists():
         done = read_lineage(folder)
-        if {key: done.get(key) for key in origin} == json.loads(json.dumps(origin)):
+        if all(done.get(key) == value for key, value in json.loads(json.dumps(origin)).items()):
             say(f"{folder} holds this adapter already: not trained again.")
             apply_kept(loaded, folder, config)
             return done
@@ -282,7 +268,10 @@ def train_adapter(
 
     def score(model: LoadedModel) -> dict:
         answers = generate(
-            model, [task.conversation(row) for row in held_out], max_new_tokens=config.max_new_tokens, batch_size=BATCH
+            model,
+            [task.conversation(row) for row in held_out],
+            max_new_tokens=config.max_new_tokens,
+            batch_size=config.eval_batch_size,
         )
         scores = evaluate_outputs(task, held_out, [a.text for a in answers])["scores"]
         return {
@@ -292,7 +281,7 @@ def train_adapter(
 
     training = train_sft(task, loaded, config, folder, resume=resume, score=score, progress=progress)
     training["validation_rows"] = len(held_out)
-    write_lineage(folder, origin | {"training": training, "ftlab": __version__})
+    write_lineage(folder, origin | {"training": training})
     return read_lineage(folder)
 
 
@@ -301,7 +290,7 @@ def apply_kept(loaded: LoadedModel, folder: Path, config: SftConfig) -> None:
     from ftlab.artifact import read_adapter_weights
     from ftlab.lora import add_lora
 
-    loaded.model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed)
+    loaded.model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers)
     read_adapter_weights(loaded.model, folder)
 
 
@@ -335,11 +324,11 @@ def _versus(hits: list[bool], tuned: dict) -> dict:
     return {"accuracy": share(hits).as_dict(), "tuned_against_it": mcnemar_exact(hits, right)}
 
 
-def _tokens(kept: _Kept, rows: Sequence[Row], best_prompt: str) -> dict:
+def _tokens(found: _Answers, rows: Sequence[Row], best_prompt: str) -> dict:
     """Mean tokens per request, prompt and answer, of the best prompt and of the tuned model, and what the short prompt saves."""
     means = {}
     for name in (best_prompt, "tuned"):
-        answers = kept.answers_of[name]
+        answers = found.of[name]
         means[name] = {
             "prompt": sum(a.prompt_tokens for a in answers) / len(rows),
             "answer": sum(a.new_tokens for a in answers) / len(rows),

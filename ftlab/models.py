@@ -41,26 +41,36 @@ class LoadedModel:
         model: a transformers causal LM (possibly wrapped by peft), float32 on the CPU.
         tokenizer: with a chat template; `tokenizer.eos_token_id` ends an answer.
         sha256: hash of the weights file, so that results and adapters can name their base exactly.
+        adapter_sha256: hash of the adapter file merged into it, "" for none, None if `model` was changed in some other way.
     """
 
     name: str
     model: Any
     tokenizer: Any
     sha256: str
+    adapter_sha256: str | None = ""
     _decoder: Any = field(default=None, repr=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
-        if name == "model":  # a decoder made from other weights must not answer for these
+        if name == "model":  # neither a decoder made from other weights nor their hash may speak for these
             object.__setattr__(self, "_decoder", None)
+            object.__setattr__(self, "adapter_sha256", None)
+
+
+def why_not_fast(loaded: LoadedModel) -> str | None:
+    """Why the fast decoder does not apply to `loaded.model`; None if it does."""
+    from ftlab.llama import why_not
+
+    return why_not(loaded.model)
 
 
 def fast_decoder(loaded: LoadedModel) -> tuple[Any, str | None]:
     """(the fast decoder of `loaded.model`, None), or (None, why it does not apply). Made once and kept until `model` is assigned."""
-    from ftlab.llama import FastDecoder, why_not
+    from ftlab.llama import FastDecoder
 
     if loaded._decoder is None:
-        if reason := why_not(loaded.model):
+        if reason := why_not_fast(loaded):
             return None, reason
         loaded._decoder = FastDecoder(loaded.model)
     return loaded._decoder, None

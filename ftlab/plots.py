@@ -208,6 +208,34 @@ def class_intervals(results: dict) -> Figure:
 FIGURES = {f.__name__: f for f in (score_bars, score_ladder, failure_flow, learning_curves, class_intervals)}
 
 
+GROWTH_AXES = {
+    "rows": "rows in train.jsonl", "row_tokens": "tokens a row", "rank": "LoRA rank", "micro_tokens": "tokens at once",
+}  # fmt: skip
+
+
+def growth_curves(growth: dict) -> Figure:
+    """Speed (above) and peak memory (below) as one size grows, from the results of `ftlab.bench.growth`."""
+    sizes = [name for name in GROWTH_AXES if name in growth]
+    figure, panels = _figure(5.4, rows=2, columns=len(sizes))
+    figure.suptitle("How cost grows: one process a point, the other sizes as they are by default")
+    for column, name in enumerate(sizes):
+        points, at = growth[name], [p["value"] for p in growth[name]]
+        unit = "rows" if name == "rows" else "tokens"
+        for axes, key, label in (
+            (panels[column], "per_second", f"{unit} a second"),
+            (panels[column + len(sizes)], "peak_memory_mb", "peak memory, MB"),
+        ):
+            axes.plot(at, [p[key] for p in points], color=STYLES["tuned"].colour, marker="o")
+            axes.set_xscale("log", base=10 if name == "rows" else 2)
+            axes.set(ylim=(0, None), xlabel=GROWTH_AXES[name], ylabel=label if key == "per_second" or column == 0 else "")
+    told = "; ".join(
+        f"{GROWTH_AXES[name]} {p['value']}: {p['per_second']:.0f} a second, {p['peak_memory_mb']:.0f} MB"
+        for name in sizes
+        for p in growth[name]
+    )
+    return _described(figure, f"Speed and peak memory as sizes grow. {told}.")
+
+
 def _figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)

@@ -9,8 +9,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from ftlab.checks import compare
 from ftlab.evaluate import LOWER_IS_BETTER
+from ftlab.stats import share
 from ftlab.task import Row, Task, load_task
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,9 +77,24 @@ def data_blocks(task: Task) -> dict[str, str]:
             task, "next step", lambda row: "asks for something" if row.output.get("missing_info") else "asks for nothing"
         ),
     }
+    parts["second_labels"] = _second_labels(task)
     hashes = task.hashes()
     parts["hashes"] = "\n".join(f"- {name}: `{hashes[name][:16]}…`" for name in ("schema", "rules", *task.splits))
     return parts
+
+
+def _second_labels(task: Task) -> str:
+    """How far a second, blind labelling of training rows (second_labels.jsonl) agrees with the first."""
+    text = (task.folder / "second_labels.jsonl").read_text(encoding="utf-8")
+    second = [json.loads(line) for line in text.splitlines()]
+    first = {row.id: row.output for row in task.rows("train")}
+    pairs = [({"entities": r["entities"], "intent": r["intent"]}, first[r["id"]]) for r in second]
+    agree = {key: share([not compare(a, b, [key]) for a, b in pairs]).as_dict() for key in task.fields}
+    said = ", ".join(f"`{key}` {percent(value)}" for key, value in agree.items())
+    return (
+        f"{len(second)} training rows were labelled a second time from the text and the guide alone. Agreement: {said}. "
+        f"In {sum('doubt' in r for r in second)} of them the second labeller noted that careful people could differ."
+    )
 
 
 def _length_bin(words: int) -> str:
@@ -94,6 +112,43 @@ def _counts(task: Task, head: str, key: Callable[[Row], str]) -> str:
     return "\n".join(lines)
 
 
+def performance_blocks(benches: dict, growth: dict, costs: list[dict]) -> dict[str, str]:
+    """Name → Markdown of docs/performance.md: `benches` by kind (`ftlab.bench.bench`), the growth of cost, predictions beside runs."""
+    lines = ["| what | tokens/s, × | CPU s a token, × | peak memory, × | the same? |", "|---|---|---|---|---|"]
+    for kind, b in benches.items():
+        rows = [("stock", b["ratio"]), *b["against"].items()]
+        for side, ratio in rows:
+            name = f"{b['about']}" if side == "stock" else f"{kind}: ours / {side}"
+            cells = " | ".join(f"{ratio[key]:.2f}" for key in ("tokens_per_s", "cpu_s", "peak_memory"))
+            lines.append(f"| {name} | {cells} | {_sameness(b, side)} |")
+    peak = benches["sft"]
+    m = peak["machine"]
+    grown = ["| size | value | a second | peak memory, MB |", "|---|---|---|---|"]
+    for size in ("rows", "row_tokens", "rank", "micro_tokens"):
+        unit = "rows" if size == "rows" else "tokens"
+        grown += [f"| {size} | {p['value']:,} | {p['per_second']:,.0f} {unit} | {p['peak_memory_mb']:,.0f} |" for p in growth[size]]
+    said = ["| run | predicted, s | measured, s | off by | predicted peak, MB | measured, MB |", "|---|---|---|---|---|---|"]
+    said += [
+        f"| {c['run']} | {c['predicted_s']:.0f} | {c['measured_s']:.0f} | {100 * (c['predicted_s'] / c['measured_s'] - 1):+.0f} % | "
+        f"{c['predicted_mb']:.0f} | {c['measured_mb']:.0f} |"
+        for c in costs
+    ]
+    return {
+        "bench": "\n".join(lines),
+        "machine": f"Measured on {m['cores']} cores of {m['processor']} with {m['memory_gb']:.0f} GB, torch {m['torch']}. The matmul peak "
+        f"there is {m['matmul_gflops']:.0f} GFLOP/s by the library we choose and {m['matmul_gflops_stock']:.0f} by torch's default; "
+        f"training reaches {100 * peak['share_of_matmul_peak']:.0f} % of the former in products that cannot be left out.",
+        "growth": "\n".join(grown),
+        "cost": "\n".join(said),
+    }
+
+
+def _sameness(bench: dict, side: str) -> str:
+    if "max_relative_gradient_difference" in bench:
+        return f"gradients within {bench['max_relative_gradient_difference']:.0e}"
+    return f"{100 * bench['identical_rows_by_side'][side]:.0f} % of rows identical"
+
+
 def fill(text: str, parts: dict[str, str]) -> str:
     """`text` with each marked block replaced by its part.
 
@@ -105,9 +160,16 @@ def fill(text: str, parts: dict[str, str]) -> str:
 
 def documents() -> dict[Path, dict[str, str]]:
     """Each document with computed blocks, and what they are to hold now."""
-    results = json.loads((ROOT / "results" / "support_plan.json").read_text(encoding="utf-8"))
+
+    def result(name: str) -> Any:
+        return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
     task = load_task("support_plan")
-    return {ROOT / "README.md": blocks(results), task.folder / "DATA_CARD.md": data_blocks(task)}
+    return {
+        ROOT / "README.md": blocks(result("support_plan")),
+        ROOT / "docs" / "performance.md": performance_blocks(result("bench"), result("growth"), result("cost")),
+        task.folder / "DATA_CARD.md": data_blocks(task),
+    }
 
 
 def main(argv: Sequence[str] = ()) -> int:

@@ -62,6 +62,12 @@ def tiny():
 
 
 @pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Each test has a cache folder of its own: outputs of one never answer for another."""
+    monkeypatch.setenv("FTLAB_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
 def seeded():
     """Each test starts from the same random state and leaves Python's as it was."""
     state = random.getstate()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import ftlab.generate
+from ftlab.decode import greedy
 from ftlab.errors import DataError, UsageError
 from ftlab.generate import JsonEnd, encode_example, encode_prompt, generate, shared_prefix_length
 
@@ -56,17 +57,25 @@ def test_a_row_that_ends_is_marked_and_loses_its_end_token(tiny, path):
 
 
 def test_rows_that_end_early_do_not_disturb_the_others(tiny, path):
-    """The end token is one that the answers hold at different places, so rows leave the batch at different steps; the cache has
-    to grow on the way."""
-    chats = conversations([f"{word} {i}" for i, word in enumerate(TEXTS * 4)])
-    plain = [tiny.tokenizer(a.text, add_special_tokens=False)["input_ids"] for a in generate(tiny, chats, max_new_tokens=90)]
-    end = max(set(sum(plain, [])), key=lambda t: len({ids.index(t) for ids in plain if t in ids}))
-    tiny.tokenizer.eos_token = tiny.tokenizer.convert_ids_to_tokens(end)
-    answers = generate(tiny, chats, max_new_tokens=90, batch_size=20)
-    assert len({a.new_tokens for a in answers}) > 2
-    assert [a.new_tokens for a in answers] == [
-        ids.index(end) + 1 if end in ids else a.new_tokens for ids, a in zip(plain, answers, strict=True)
-    ]
+    """Each row is ended after a number of tokens of its own, so rows leave at different steps and the cache grows on the way; what
+    they hold until then is what they hold with nobody leaving."""
+    prompts = [encode_prompt(tiny.tokenizer, c) for c in conversations([f"{word} {i}" for i, word in enumerate(TEXTS * 4)])]
+    with torch.inference_mode():
+        whole = ftlab.generate._decoding(tiny, [], 90, "eos")(prompts)
+        left = iter([3, 90, 1, 70, 20] * 4)
+        limits = [next(left) for _ in prompts]
+        counts = [0] * len(prompts)
+
+        def ended(row, token):
+            counts[row] += 1
+            return counts[row] == limits[row]
+
+        decoder, reason = ftlab.generate.fast_decoder(tiny)
+        if reason:
+            parts = ftlab.generate._decode(tiny, None, 0, prompts, 90, ended)
+        else:
+            parts = greedy(decoder, prompts, prefix=None, max_new_tokens=90, ended=ended)
+    assert parts == [ids[:n] for ids, n in zip(whole, limits, strict=True)]
 
 
 @pytest.mark.parametrize(

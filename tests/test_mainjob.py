@@ -41,7 +41,7 @@ def test_a_second_run_generates_and_trains_nothing(run, toy_folder, monkeypatch,
         raise AssertionError("computed again")
 
     before = json.loads((run / "results.json").read_text())
-    monkeypatch.setattr("ftlab.mainjob.generate", never)
+    monkeypatch.setattr("ftlab.outputs.generate", never)
     monkeypatch.setattr("ftlab.mainjob.train_sft", never)
     assert main(["run", str(toy_folder), "--profile", "smoke", "--out", str(run), "--epochs", "1", "--resume"]) == 0
     after = json.loads((run / "results.json").read_text())
@@ -108,12 +108,13 @@ def test_a_task_without_adapter_says_what_to_do(toy_folder, tmp_path, capsys):
 
 
 def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(toy_folder, tmp_path, monkeypatch, capsys):
-    import ftlab.train.sft as sft
+    from ftlab.train.loop import Run
 
     def interrupted(self, batch):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sft._Run, "step", interrupted)
+    monkeypatch.setattr(Run, "step", interrupted)
     assert main(["run", str(toy_folder), "--profile", "smoke", "--out", str(tmp_path / "run")]) == 130
     assert "--resume" in capsys.readouterr().err
-    assert (tmp_path / "run" / "outputs" / "prompt.json").exists()
+    (kept,) = (tmp_path / "cache" / "outputs").glob("*.jsonl")
+    assert len(kept.read_text().splitlines()) > 8  # the untuned model's answers of both prompts and to the general ones

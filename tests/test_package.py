@@ -9,8 +9,8 @@ import ftlab
 
 PACKAGE = Path(ftlab.__file__).parent
 ORDER = [
-    "errors", "language", "stats", "checks", "task", "llama", "models", "decode", "generate", "lora", "artifact", "train", "evaluate", "baselines",
-    "regress", "mainjob", "sidebyside", "plots", "report", "readme", "notebook", "cli", "__main__",
+    "errors", "language", "stats", "checks", "task", "llama", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "train", "stock", "evaluate", "baselines",
+    "regress", "mainjob", "cost", "bench", "bench_worker", "sidebyside", "plots", "report", "readme", "notebook", "cli", "__main__",
 ]  # fmt: skip
 FACES = {"plots", "report", "readme", "notebook", "cli", "sidebyside"}
 

@@ -10,8 +10,9 @@ from ftlab.errors import DataError, UsageError
 from ftlab.models import load_model
 from ftlab.task import Row
 from ftlab.train import PROFILES, sft_config, train_sft
+from ftlab.train.loop import Run, micro_batches, plan_epoch, rate_at
 from ftlab.train.loss import AnswerLoss
-from ftlab.train.sft import encode_rows, mean_loss, micro_batches, plan_epoch, rate_at
+from ftlab.train.sft import encode_rows, mean_loss
 
 
 def settings(**changes):
@@ -80,16 +81,14 @@ def test_a_pause_changes_nothing(toy_task, tmp_path, monkeypatch):
 
 def _interrupt_at_step(monkeypatch, n):
     """Send ourselves Ctrl-C during the n-th optimizer step."""
-    import ftlab.train.sft as sft
-
-    step, count = sft._Run.step, iter(range(1, 1000))
+    step, count = Run.step, iter(range(1, 1000))
 
     def interrupted(self, batch):
         if next(count) == n:
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, batch)
 
-    monkeypatch.setattr(sft._Run, "step", interrupted)
+    monkeypatch.setattr(Run, "step", interrupted)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(toy_task, tmp_path, monkeypatch):

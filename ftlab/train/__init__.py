@@ -1,6 +1,7 @@
-"""Training: settings with their reasons (`settings`) and supervised fine-tuning (`sft`)."""
+"""Training: settings with their reasons (`settings`), supervised fine-tuning (`sft`) and tuning by preferences (`preference`)."""
 
+from ftlab.train.preference import DpoConfig, train_dpo
 from ftlab.train.settings import PROFILES, SftConfig, sft_config
 from ftlab.train.sft import train_sft
 
-__all__ = ["PROFILES", "SftConfig", "sft_config", "train_sft"]
+__all__ = ["DpoConfig", "PROFILES", "SftConfig", "sft_config", "train_dpo", "train_sft"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftlab.models import LoadedModel, fast_decoder
+from ftlab.train.activations import Activations
 
 Example = tuple[list[int], int, list[float]]  # input_ids, prompt_length, one loss weight per label
 
@@ -17,13 +18,20 @@ class AnswerLoss:
         loaded: the model to tune, LoRA already on it.
         prefix: the tokens that most prompts begin with, computed once per micro-batch.
         checkpoint: less memory, a third more time; see `FastDecoder.hidden`.
+        activations: kept states, where the rows that have them start; any other rows are computed whole.
         say: told once why the fast decoder does not apply, if it does not.
     """
 
     def __init__(
-        self, loaded: LoadedModel, prefix: Sequence[int] = (), *, checkpoint: bool = False, say: Callable[[str], None] = print
+        self,
+        loaded: LoadedModel,
+        prefix: Sequence[int] = (),
+        *,
+        checkpoint: bool = False,
+        activations: Activations | None = None,
+        say: Callable[[str], None] = print,
     ):
-        self.model, self.prefix, self.checkpoint = loaded.model, tuple(prefix), checkpoint
+        self.model, self.prefix, self.checkpoint, self.activations = loaded.model, tuple(prefix), checkpoint, activations
         self.decoder, reason = fast_decoder(loaded)
         if reason:
             say(f"The fast path does not apply: {reason}. Training takes transformers' own, slower path.")
@@ -34,7 +42,7 @@ class AnswerLoss:
     def __call__(self, examples: Sequence[Example]) -> tuple[Any, float]:
         if self.decoder is None:
             return plain_loss(self.model, examples)
-        return packed_loss(self.decoder, examples, self.prefix, checkpoint=self.checkpoint)
+        return packed_loss(self.decoder, examples, self.prefix, checkpoint=self.checkpoint, activations=self.activations)
 
     def refresh(self) -> None:
         """To be called after the LoRA matrices changed."""
@@ -63,19 +71,32 @@ def plain_loss(model: Any, examples: Sequence[Example]) -> tuple[Any, float]:
     return _weighted(losses, examples)
 
 
-def packed_loss(decoder: Any, examples: Sequence[Example], prefix: Sequence[int], *, checkpoint: bool = False) -> tuple[Any, float]:
-    """The same loss by the fast decoder (`FastDecoder`), its rows packed into a tree under the shared prefix."""
+def packed_loss(
+    decoder: Any,
+    examples: Sequence[Example],
+    prefix: Sequence[int],
+    *,
+    checkpoint: bool = False,
+    activations: Activations | None = None,
+) -> tuple[Any, float]:
+    """The same loss by the fast decoder (`FastDecoder`), its rows packed into a tree under the shared prefix.
+
+    Args:
+        activations: kept states, from which the decoder starts if they hold every row.
+    """
     import torch
 
     from ftlab.llama import rows_tree, token_losses
 
     # every row keeps the token before its first label to itself, so that the prefix never predicts a label
     prefix = prefix[: min(start for _, start, _ in examples) - 1]
-    tree = rows_tree([ids for ids, _, _ in examples], prefix)
+    rows = [ids for ids, _, _ in examples]
+    tree = rows_tree(rows, prefix)
     first = len(tree.segments) - len(examples)  # 1 if the tree has a root for the prefix
     starts = [tree.at(first + i, start - 1) for i, (_, start, _) in enumerate(examples)]
     states = torch.cat([torch.arange(at, at + len(ids) - start) for at, (ids, start, _) in zip(starts, examples, strict=True)])
-    hidden = decoder.hidden(tree, checkpoint=checkpoint)  # (N, D)
+    entered = activations.start(rows, tree) if activations else None
+    hidden = decoder.hidden(tree, checkpoint=checkpoint, start=entered)  # (N, D)
     return _weighted(token_losses(hidden[states], decoder.head, _labels(examples)), examples)
 
 

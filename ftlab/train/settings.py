@@ -27,6 +27,9 @@ class SftConfig:
     text_weight: float = _setting(0.3, "loss weight of free text, whose wording has many right answers; not yet shown to help")
     rank: int = _setting(16, "LoRA rank: 3.5 % of the model's parameters, under 10 MB as 16-bit floats")
     alpha: int = _setting(32, "LoRA scale: twice the rank, the usual choice, so that rank can change and the rate stay")
+    last_layers: int = _setting(
+        0, "decoder layers, counted from the end, that get LoRA; what enters them is then computed once for all passes; 0 means all"
+    )
     batch_size: int = _setting(
         8, "rows per optimizer step: at equal rows, more and smaller steps gave a lower validation loss than 16"
     )
@@ -34,19 +37,28 @@ class SftConfig:
         0, "everyday prompts mixed in, with the untuned model's own answers, so that it keeps what the task does not change"
     )
     micro_tokens: int = _setting(900, "padded tokens computed at once: sets peak memory, changes no result")
+    memory_limit: int = _setting(
+        0, "MB that the process may hold; the micro-batch is made to fit; 0 means what the machine has free"
+    )
     warmup: float = _setting(0.06, "share of the steps in which the rate rises from 0: the first gradients are the wildest")
     max_grad_norm: float = _setting(1.0, "longer gradients are cut to this length: one odd row cannot spoil a step")
     max_length: int = _setting(512, "tokens of prompt and answer at most; longer rows are refused, never cut")
     patience: int = _setting(2, "passes without a better validation score before training stops")
     train_rows: int = _setting(0, "rows used, in proportion to the classes; 0 means all")
     validation_rows: int = _setting(0, "rows generated after each pass to score it; 0 means all")
+    eval_batch_size: int = _setting(32, "prompts answered together: sets memory, changes no result")
     max_new_tokens: int = _setting(160, "tokens per generated answer: above the longest labelled one")
     seed: int = _setting(0, "order of the rows and start of the LoRA matrices")
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "epochs", "rank", "alpha", "batch_size", "micro_tokens", "max_length", "max_new_tokens"):
+        above_0 = ("learning_rate", "epochs", "rank", "alpha", "batch_size", "eval_batch_size", "micro_tokens", "max_length")
+        for name in (*above_0, "max_new_tokens"):
             if getattr(self, name) <= 0:
                 raise UsageError(f"--{name.replace('_', '-')}: expected a number above 0, found {getattr(self, name)}.")
+        if self.memory_limit < 0:
+            raise UsageError(f"--memory-limit: expected 0 (what is free) or a number of MB, found {self.memory_limit}.")
+        if self.last_layers < 0:
+            raise UsageError(f"--last-layers: expected 0 (all) or a number of layers, found {self.last_layers}.")
         if not 0 <= self.warmup < 1:
             raise UsageError(f"--warmup: expected a share from 0 up to 1, found {self.warmup}.")
 
@@ -82,6 +94,12 @@ PROFILES = {
         "a laptop: two cores, under 15 minutes and 4 GB",
         "smollm2-135m",
         replace(_CPU, learning_rate=2e-3, epochs=1, train_rows=560, validation_rows=40),
+        baseline_rows=100,
+    ),
+    "small": Profile(
+        "a machine with 2 GB: as cpu, with small micro-batches; takes longer",
+        "smollm2-135m",
+        replace(_CPU, learning_rate=2e-3, epochs=1, train_rows=560, validation_rows=40, memory_limit=1900, eval_batch_size=4),
         baseline_rows=100,
     ),
     "long": Profile(

@@ -1,0 +1,130 @@
+"""The stock way, through trl and transformers alone: what the benchmark measures against, and the trainer for machines that our own
+loop is not made for (GPUs, several devices).
+
+Settings are those that a careful user of trl would choose on the device at hand; nothing is made slow on purpose.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ftlab.artifact import lineage_origin, read_lineage, save_adapter_weights, write_lineage
+from ftlab.errors import UsageError
+from ftlab.models import LoadedModel
+from ftlab.task import Task, stratified
+from ftlab.train.loss import Example
+from ftlab.train.settings import SftConfig
+
+
+def _trl() -> Any:
+    try:
+        import trl
+    except ImportError:
+        raise UsageError("the stock trainers need trl, which is not installed; run: pip install 'ftlab[trl]'") from None
+    return trl
+
+
+def lora_config(rank: int, alpha: int) -> Any:
+    """The LoRA that `ftlab.lora.add_lora` makes, as a configuration for trl."""
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
+
+
+def _arguments(config: Any, out: Path) -> dict:
+    """Training arguments that both trainers share: 32-bit on a CPU, bfloat16 on a GPU; nothing is logged or sent anywhere."""
+    import torch
+
+    gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(out), "per_device_train_batch_size": config.batch_size, "num_train_epochs": config.epochs,
+        "learning_rate": config.learning_rate, "warmup_steps": config.warmup, "max_grad_norm": config.max_grad_norm,
+        "max_length": config.max_length, "use_cpu": not gpu, "bf16": gpu, "gradient_checkpointing": False, "seed": config.seed,
+        "report_to": "none", "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True, "dataloader_pin_memory": gpu,
+    }  # fmt: skip
+
+
+def sft_trainer(loaded: LoadedModel, examples: Sequence[Example], config: SftConfig, out: Path) -> Any:
+    """trl's SFTTrainer on the very same tokens and labels: rows grouped by length, loss on the answers, LoRA on all linear layers.
+
+    Loss weights other than 1 have no place in trl's trainer.
+
+    Raises:
+        UsageError: trl is not installed, or an example carries another weight than 1.
+    """
+    from datasets import Dataset
+
+    trl = _trl()
+    if any(w != 1.0 for _, _, weights in examples for w in weights):
+        raise UsageError("--engine trl: expected text_weight 1, since trl's trainer weighs every token alike; set --text-weight 1.")
+    rows = [{"input_ids": ids, "labels": [-100] * start + ids[start:]} for ids, start, _ in examples]
+    arguments = trl.SFTConfig(**_arguments(config, out), train_sampling_strategy="group_by_length")
+    return trl.SFTTrainer(
+        model=loaded.model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=loaded.tokenizer,
+        peft_config=lora_config(config.rank, config.alpha),
+    )
+
+
+def train_trl(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, profile_name: str) -> dict:
+    """Train with trl's SFTTrainer and leave the adapter with its lineage in `out`; every token of an answer weighs alike.
+
+    Returns:
+        the lineage; its "training" holds the loss log of the trainer.
+    """
+    from ftlab.train.sft import encode_rows
+
+    config = replace(config, text_weight=1.0)
+    rows = stratified(task.rows("train"), config.train_rows or len(task.rows("train")), task.class_field)
+    trainer = sft_trainer(loaded, encode_rows(task, rows, loaded.tokenizer, config.max_length), config, out)
+    done = trainer.train()
+    loaded.model = trainer.model
+    save_adapter_weights(loaded.model, out)
+    training = {"trainer": "trl", "rows": len(rows), "steps": done.global_step, "train_loss": done.training_loss}
+    origin = lineage_origin(task, loaded, config, profile_name)
+    write_lineage(out, origin | {"training": training})
+    return read_lineage(out)
+
+
+def dpo_trainer(loaded: LoadedModel, pairs: Sequence[dict], config: Any, out: Path) -> Any:
+    """trl's DPOTrainer on texts {"prompt", "chosen", "rejected"}, the reference computed once, with an SFT term.
+
+    Raises:
+        UsageError: trl is not installed.
+    """
+    from datasets import Dataset
+
+    trl = _trl()
+    arguments = trl.DPOConfig(
+        **_arguments(config, out), beta=config.beta, loss_type=["sigmoid", "sft"], loss_weights=[1.0, config.sft_weight],
+        precompute_ref_log_probs=True,
+    )  # fmt: skip
+    return trl.DPOTrainer(
+        model=loaded.model,
+        args=arguments,
+        train_dataset=Dataset.from_list(list(pairs)),
+        processing_class=loaded.tokenizer,
+        peft_config=lora_config(config.rank, config.alpha),
+    )
+
+
+def hf_generate(loaded: LoadedModel, conversations: Sequence[Sequence[dict]], *, max_new_tokens: int, batch_size: int) -> list[str]:
+    """Greedy answers by transformers' `generate`, prompts of like length together and padded on the left."""
+    import torch
+
+    tokenizer, model = loaded.tokenizer, loaded.model
+    prompts = [tokenizer.apply_chat_template(list(c), tokenize=False, add_generation_prompt=True) for c in conversations]
+    order, answers = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), [""] * len(prompts)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = tokenizer(
+            [prompts[i] for i in rows], return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
+        )
+        with torch.inference_mode():
+            out = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
+        for i, ids in zip(rows, out[:, batch["input_ids"].shape[1] :], strict=True):
+            answers[i] = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return answers

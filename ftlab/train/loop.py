@@ -1,0 +1,291 @@
+"""The training loop that supervised and preference tuning share: steps over items of like length, checkpoints, the best pass kept.
+
+An item is whatever the loss understands; the loop knows its length in tokens and its weight. A step lowers the summed loss of its
+items, divided by their summed weight.
+"""
+
+import json
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from ftlab.artifact import save_adapter_weights
+from ftlab.errors import DataError
+
+SAVE_EVERY_S = 120  # seconds between checkpoints inside a pass
+
+
+class LoopConfig(Protocol):
+    """The settings that the loop reads; `SftConfig` and `DpoConfig` say what they mean."""
+
+    learning_rate: float
+    epochs: int
+    batch_size: int
+    micro_tokens: int
+    warmup: float
+    max_grad_norm: float
+    seed: int
+
+
+class Loss(Protocol):
+    """What the loop lowers."""
+
+    def __call__(self, items: Sequence[Any]) -> tuple[Any, float]:
+        """(summed loss of the items as a tensor of no dimension, their summed weight)."""
+
+    def refresh(self) -> None:
+        """Called after the LoRA matrices changed."""
+
+
+def plan_epoch(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Which items make up each step of a pass: shuffled, but items of like length together. The same for the same arguments."""
+    rng = random.Random(f"{seed}-{epoch}")
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    pool = 8 * batch_size  # items sorted among themselves: wide enough to save padding, narrow enough to keep steps mixed
+    batches = []
+    for start in range(0, len(order), pool):
+        group = sorted(order[start : start + pool], key=lambda i: lengths[i])
+        batches += [group[i : i + batch_size] for i in range(0, len(group), batch_size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def micro_batches(batch: Sequence[int], lengths: Sequence[int], micro_tokens: int) -> Iterator[list[int]]:
+    """Cut a step's items into pieces of at most `micro_tokens` tokens, padding counted; a longer single item stands alone."""
+    piece: list[int] = []
+    for i in sorted(batch, key=lambda i: lengths[i]):
+        if piece and (len(piece) + 1) * lengths[i] > micro_tokens:
+            yield piece
+            piece = []
+        piece.append(i)
+    yield piece
+
+
+def rate_at(step: int, steps: int, config: LoopConfig) -> float:
+    """Learning rate of a step: a linear rise over the warm-up, then a linear fall to a tenth."""
+    warm = max(1, round(config.warmup * steps))
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    return config.learning_rate * (1 - 0.9 * (step - warm) / max(1, steps - warm))
+
+
+class _Stop:
+    """Ctrl-C asks for a stop after the current step; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        def ask(signum: int, frame: Any) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = True
+
+        try:
+            before = signal.signal(signal.SIGINT, ask)
+        except ValueError:  # not the main thread (a notebook's worker): Ctrl-C never comes here
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+class Run:
+    """The state of one training run: what a checkpoint holds and how it moves on.
+
+    Args:
+        model: a peft model, whose trainable matrices are tuned.
+        config: settings; those of `LoopConfig` are read.
+        out: folder for the best adapter and checkpoint/.
+        items: what is trained on.
+        lengths: tokens of each item.
+        weights: weight of each item.
+        origin: what the run depends on, by name, as JSON can hold it; a checkpoint of another origin is refused.
+        score: how good a pass is, from its point of the curve (higher is better); without it the last pass is the best.
+        prepare: gives the items of a step what they have to know of each other, before they are cut into micro-batches.
+
+    Attributes:
+        loss: to be set before the first step, after `load`.
+        curve: one point a pass: {"epoch", "train_loss", **what was measured after it}.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        config: LoopConfig,
+        out: Path,
+        *,
+        items: Sequence[Any],
+        lengths: Sequence[int],
+        weights: Sequence[float],
+        origin: dict,
+        score: Callable[[dict], float] | None = None,
+        prepare: Callable[[list], list] = list,
+    ):
+        import torch
+
+        self.model, self.config, self.out, self.origin = model, config, out, origin
+        self.items, self.lengths, self.weights, self.score, self.prepare = items, lengths, weights, score, prepare
+        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.optimizer = torch.optim.AdamW(self.named.values(), lr=config.learning_rate, weight_decay=0.0)
+        self.steps_per_epoch = len(plan_epoch(lengths, config.batch_size, config.seed, 0))
+        self.epoch = self.step_in_epoch = self.tokens = 0
+        self.loss_sum, self.label_sum, self.seconds = 0.0, 0.0, 0.0
+        self.curve: list[dict] = []
+        self.saved_at = time.monotonic()
+        self.loss: Loss
+
+    def train(self, measure: Callable[[], dict], *, patience: int | None = None, progress: bool = True) -> None:
+        """All passes that are left; then the best adapter is in the model and the checkpoint is gone.
+
+        Args:
+            measure: what to note on the curve after each pass.
+            patience: passes without a better score before training stops; None means never.
+
+        Raises:
+            KeyboardInterrupt: after the state was saved.
+        """
+        stop = _Stop()
+        with stop.listening():
+            while self.epoch < self.config.epochs and not self.out_of_patience(patience):
+                self.train_epoch(stop, progress)
+                self.end_epoch(measure(), progress)
+        self.finish()
+
+    def train_epoch(self, stop: _Stop, progress: bool) -> None:
+        from tqdm import tqdm
+
+        plan = plan_epoch(self.lengths, self.config.batch_size, self.config.seed, self.epoch)
+        label = f"epoch {self.epoch + 1}/{self.config.epochs}"
+        with tqdm(plan, desc=label, unit="step", initial=self.step_in_epoch, total=len(plan), disable=not progress) as bar:
+            for batch in plan[self.step_in_epoch :]:
+                started = time.monotonic()
+                loss = self.step(batch)
+                self.step_in_epoch += 1
+                self.seconds += time.monotonic() - started
+                bar.set_postfix(loss=f"{loss:.3f}")
+                bar.update()
+                if stop.asked:
+                    self.save()
+                    raise KeyboardInterrupt
+                if time.monotonic() - self.saved_at > SAVE_EVERY_S:
+                    self.save()
+
+    def step(self, batch: list[int]) -> float:
+        """One optimizer step; returns the batch's mean loss, by weight."""
+        import torch
+
+        weight = sum(self.weights[i] for i in batch)
+        items, lengths = self.prepare([self.items[i] for i in batch]), [self.lengths[i] for i in batch]
+        total = 0.0
+        for piece in micro_batches(range(len(batch)), lengths, self.config.micro_tokens):
+            loss, _ = self.loss([items[i] for i in piece])
+            (loss / weight).backward()  # the whole batch's weight, so that micro-batches add up to it exactly
+            total += loss.item()
+        torch.nn.utils.clip_grad_norm_(self.named.values(), self.config.max_grad_norm)
+        done = self.epoch * self.steps_per_epoch + self.step_in_epoch
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate_at(done, self.config.epochs * self.steps_per_epoch, self.config)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss.refresh()
+        self.tokens += sum(lengths)
+        self.loss_sum, self.label_sum = self.loss_sum + total, self.label_sum + weight
+        return total / weight
+
+    def end_epoch(self, measured: dict, progress: bool) -> None:
+        self.epoch += 1
+        point = {"epoch": self.epoch, "train_loss": self.loss_sum / self.label_sum, **measured}
+        self.curve.append(point)
+        self.step_in_epoch, self.loss_sum, self.label_sum = 0, 0.0, 0.0
+        if self.best() is point:
+            save_adapter_weights(self.model, self.out)
+        self.save()
+        if progress:
+            said = "  ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in point.items())
+            print(said + ("  (best so far)" if self.score and self.best() is point else ""), flush=True)
+
+    def best(self) -> dict:
+        """The first pass with the highest score."""
+        score = self.score or (lambda point: point["epoch"])
+        return max(self.curve, key=lambda point: (score(point), -point["epoch"]))
+
+    def out_of_patience(self, patience: int | None) -> bool:
+        return patience is not None and bool(self.curve) and self.epoch - self.best()["epoch"] >= patience
+
+    def save(self) -> None:
+        """Write everything that going on needs, beside the old checkpoint, then put it in its place."""
+        from safetensors.torch import save_file
+
+        fresh, place = self.out / "checkpoint.partial", self.out / "checkpoint"
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        tensors = {f"lora.{name}": p.detach().contiguous() for name, p in self.named.items()}
+        for name, p in self.named.items():
+            tensors |= {
+                f"{key}.{name}": self.optimizer.state[p][key] for key in ("exp_avg", "exp_avg_sq", "step") if self.optimizer.state
+            }
+        save_file(tensors, fresh / "state.safetensors")
+        (fresh / "state.json").write_text(json.dumps(self._counters() | {"origin": self.origin}))
+        shutil.rmtree(place, ignore_errors=True)
+        fresh.rename(place)
+        self.saved_at = time.monotonic()
+
+    def _counters(self) -> dict:
+        names = ("epoch", "step_in_epoch", "tokens", "loss_sum", "label_sum", "seconds", "curve")
+        return {name: getattr(self, name) for name in names}
+
+    def load(self) -> None:
+        """Go on from the checkpoint if there is one.
+
+        Raises:
+            DataError: it is damaged, or belongs to other settings, rows or another base model.
+        """
+        import torch
+        from safetensors.torch import load_file
+
+        place = self.out / "checkpoint"
+        if not place.exists():
+            return
+        try:
+            state = json.loads((place / "state.json").read_text())
+            tensors = load_file(place / "state.safetensors")
+        except Exception as error:  # safetensors raises its own kinds for each sort of damage
+            raise DataError(f"{place}: the checkpoint is damaged ({error}); delete the folder to start afresh.") from None
+        if different := [key for key in self.origin if json.loads(json.dumps(self.origin[key])) != state["origin"].get(key)]:
+            raise DataError(
+                f"{place}: made with other {' and '.join(different)}; use the same, or another --out, or leave out --resume."
+            )
+        for name in self._counters():
+            setattr(self, name, state[name])
+        with torch.no_grad():
+            for name, p in self.named.items():
+                p.copy_(tensors[f"lora.{name}"])
+                if f"step.{name}" in tensors:
+                    self.optimizer.state[p] = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+
+    def finish(self) -> None:
+        """Put the best adapter into the model and drop the checkpoint."""
+        from ftlab.artifact import read_adapter_weights
+
+        read_adapter_weights(self.model, self.out)
+        self.loss.refresh()
+        shutil.rmtree(self.out / "checkpoint", ignore_errors=True)
+
+    def summary(self) -> dict:
+        return {
+            "curve": self.curve,
+            "best_epoch": self.best()["epoch"],
+            "steps": self.epoch * self.steps_per_epoch,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 1),
+        }

@@ -1,0 +1,406 @@
+"""Direct preference optimisation with LoRA: make the chosen of two answers likelier than the rejected one, measured from where the
+untuned model stands, while a supervised term keeps the chosen answer likely in itself.
+
+A micro-batch is one tree: what all prompts begin with, under it the rest of each prompt, under that its two answers. So the fast decoder
+(`llama`) computes each prompt once for both answers, and its gradient is still exact. The untuned model's log-probabilities never
+change, so they are computed once and kept in a file.
+
+Source: Rafailov et al. (2023), Direct Preference Optimization, equation 7; the supervised term: Pang et al. (2024), Iterative Reasoning
+Preference Optimization. The normalisation is that of trl 1.16's DPOTrainer with loss_type ["sigmoid", "sft"]; a test compares both.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ftlab.artifact import write_json
+from ftlab.errors import DataError, UsageError
+from ftlab.generate import encode_example, shared_prefix_length
+from ftlab.lora import add_lora
+from ftlab.models import LoadedModel, fast_decoder
+from ftlab.task import dump_output, read_rows
+from ftlab.train.loop import Run, micro_batches
+
+REFERENCE = "reference.json"  # the untuned model's log-probabilities, in the run's folder
+
+
+@dataclass(frozen=True)
+class DpoConfig:
+    """Preference tuning with LoRA: units, meanings, reasons.
+
+    Raises:
+        UsageError: a value that cannot work, in the words of the command line.
+    """
+
+    learning_rate: float = 2e-4  # a tenth of SFT's: large steps widen the margin by making both answers unlikely; not yet tried out
+    epochs: int = 1  # passes over the pairs: once a pair is won, a further pass mostly drives its margin up
+    beta: float = 0.1  # per nat: how soon a gain over the reference is enough; smaller lets the model go further away from it
+    sft_weight: float = 1.0  # weight of the mean loss per chosen token beside DPO's mean loss per pair; 0 leaves DPO alone
+    rank: int = 16  # LoRA rank, as in SFT
+    alpha: int = 32  # LoRA scale: twice the rank, as in SFT
+    batch_size: int = 8  # pairs per optimizer step
+    micro_tokens: int = 900  # tokens of prompts and both answers computed at once: sets peak memory, changes no result
+    warmup: float = 0.06  # share of the steps in which the rate rises from 0: the first gradients are the wildest
+    max_grad_norm: float = 1.0  # longer gradients are cut to this length: one odd pair cannot spoil a step
+    max_length: int = 512  # tokens of a prompt with one answer at most; longer pairs are refused, never cut
+    seed: int = 0  # order of the pairs and start of the LoRA matrices
+
+    def __post_init__(self) -> None:
+        above_0 = ("learning_rate", "epochs", "beta", "rank", "alpha", "batch_size", "micro_tokens", "max_grad_norm", "max_length")
+        for name in above_0:
+            if not getattr(self, name) > 0:
+                raise UsageError(f"--{name.replace('_', '-')}: expected a number above 0, found {getattr(self, name)}.")
+        if not self.sft_weight >= 0:
+            raise UsageError(f"--sft-weight: expected 0 or a number above it, found {self.sft_weight}.")
+        if not 0 <= self.warmup < 1:
+            raise UsageError(f"--warmup: expected a share from 0 up to 1, found {self.warmup}.")
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two answers to one input, of which the chosen one is better."""
+
+    id: str
+    input: str | list[dict]
+    chosen: str
+    rejected: str
+    where: str = field(default="", compare=False)  # "file:line", for messages
+
+    @property
+    def messages(self) -> list[dict]:
+        """The input as chat messages."""
+        return [{"role": "user", "content": self.input}] if isinstance(self.input, str) else self.input
+
+
+def read_pairs(path: Path) -> list[Preference]:
+    """The pairs of a JSONL file with rows {"id", "input", "chosen", "rejected"}.
+
+    The input is a text or a list of chat messages; an answer is a text or a JSON object, which becomes one line of JSON.
+
+    Raises:
+        DataError: the file cannot be read, or rows are broken; `problems` lists each of them as "file:line: reason".
+    """
+    rows, problems = read_rows(path)
+    lines = {f"{path.name}:{n}": line for n, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1)}
+    pairs = []
+    for row in rows:
+        record = json.loads(lines[row.where])
+        try:
+            pairs.append(Preference(row.id, row.input, _answer(record, "chosen"), _answer(record, "rejected"), row.where))
+        except ValueError as error:
+            problems.append(f"{row.where}: {error}")
+    if problems:
+        raise DataError(f"{path.name}: {len(problems)} broken row(s); mend each of these and run again:", problems)
+    return pairs
+
+
+def _answer(record: dict, key: str) -> str:
+    if not isinstance(answer := record.get(key), str | dict):
+        found = json.dumps(answer)[:60] if key in record else "none"
+        raise ValueError(f"expected {key} to be a text or a JSON object, found {found}")
+    text = answer if isinstance(answer, str) else dump_output(answer)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{key} holds half of a surrogate pair (an escape such as \\ud800); write the whole character") from None
+    return text
+
+
+class Pair(NamedTuple):
+    """Token ids of a prompt and of its two answers, each of which ends with the end token."""
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prompt) + len(self.chosen) + len(self.rejected)
+
+
+def encode_pairs(preferences: Sequence[Preference], tokenizer: Any, max_length: int) -> list[Pair]:
+    """Each preference as token ids.
+
+    Raises:
+        DataError: there are none; answers are empty or the same, or a prompt with an answer is longer than `max_length` tokens.
+            All such pairs are named; none is cut or left out.
+    """
+    if not preferences:
+        raise DataError("expected at least one pair of answers, found none; add rows with input, chosen and rejected.")
+    pairs, problems = [], []
+    for preference in preferences:
+        ids, start = encode_example(tokenizer, preference.messages, preference.chosen)
+        pair = Pair(ids[:start], ids[start:], encode_example(tokenizer, preference.messages, preference.rejected)[0][start:])
+        pairs.append(pair)
+        problems += [f"{preference.where or preference.id}: {fault}" for fault in _faults(preference, pair, max_length)]
+    if problems:
+        raise DataError(f"{len(problems)} fault(s) in the pairs; mend or remove each of these, or raise --max-length:", problems)
+    return pairs
+
+
+def _faults(preference: Preference, pair: Pair, max_length: int) -> list[str]:
+    faults = [f"the {name} answer is empty" for name in ("chosen", "rejected") if not getattr(preference, name).strip()]
+    if pair.chosen == pair.rejected:
+        faults.append("the chosen and the rejected answer are the same")
+    for name in ("chosen", "rejected"):
+        if (length := len(pair.prompt) + len(getattr(pair, name))) > max_length:
+            faults.append(f"{length} tokens with the {name} answer, expected at most {max_length}")
+    return faults
+
+
+def common_prefix(pairs: Sequence[Pair]) -> list[int]:
+    """The token ids that all prompts begin with, at least one less than the shortest of them."""
+    prompts = [pair.prompt for pair in pairs]
+    return prompts[0][: shared_prefix_length(prompts)]
+
+
+def pair_tree(pairs: Sequence[Pair], prefix: Sequence[int] = ()) -> Any:
+    """Pairs as one tree: `prefix` (if any), then for each pair three segments: the rest of its prompt, chosen and rejected under it.
+
+    Args:
+        prefix: token ids that every prompt begins with. It is cut back to one less than the shortest prompt: the last token of a
+            prompt predicts the first token of both answers, so it has to stand right above them.
+    """
+    from ftlab.llama import Tree
+
+    size = min(len(prefix), *(len(pair.prompt) - 1 for pair in pairs))
+    segments, parents = ([tuple(prefix[:size])], [-1]) if size else ([], [])
+    for prompt, chosen, rejected in pairs:
+        own = len(segments)
+        segments += [tuple(prompt[size:]), tuple(chosen), tuple(rejected)]
+        parents += [0 if size else -1, own, own]
+    return Tree(tuple(segments), tuple(parents))
+
+
+def pair_logps(decoder: Any, pairs: Sequence[Pair], prefix: Sequence[int] = ()) -> tuple[Any, Any]:
+    """Log-probabilities in nats of the chosen and of the rejected answers, (B,) each, by the fast decoder (`FastDecoder`)."""
+    import torch
+
+    from ftlab.llama import token_losses
+
+    tree = pair_tree(pairs, prefix)
+    prompts = range(len(tree.segments) - 3 * len(pairs), len(tree.segments), 3)  # which segments
+    states = []
+    for answer in (1, 2):  # the first, then the second child of each prompt
+        for prompt in prompts:
+            span = tree.span(prompt + answer)
+            # subtle: the first token of an answer is predicted by the last of its prompt, which is not the token packed before it
+            states += [torch.tensor([tree.ends[prompt] - 1]), torch.arange(span.start, span.stop - 1)]
+    hidden = decoder.hidden(tree)  # (N, D)
+    return _summed(token_losses(hidden[torch.cat(states)], decoder.head, _labels(pairs)), pairs)
+
+
+def plain_pair_logps(model: Any, pairs: Sequence[Pair]) -> tuple[Any, Any]:
+    """The same by any causal LM of transformers: each answer behind its prompt, 2·B rows padded on the right."""
+    import torch
+    from torch.nn.functional import cross_entropy
+    from torch.nn.utils.rnn import pad_sequence
+
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    answers, starts = _answers(pairs), [len(pair.prompt) for pair in pairs] * 2
+    prompts = [pair.prompt for pair in pairs] * 2
+    input_ids = pad_sequence([torch.tensor([*p, *a]) for p, a in zip(prompts, answers, strict=True)], batch_first=True)  # (2·B, T)
+    hidden = causal.base_model(input_ids=input_ids, use_cache=False).last_hidden_state  # (2·B, T, D)
+    # subtle: the state at position t predicts token t + 1
+    picked = [hidden[i, start - 1 : start - 1 + len(a)] for i, (start, a) in enumerate(zip(starts, answers, strict=True))]
+    logits = causal.get_output_embeddings()(torch.cat(picked))  # (M, V), M the number of answer tokens
+    return _summed(cross_entropy(logits, _labels(pairs), reduction="none"), pairs)
+
+
+def _answers(pairs: Sequence[Pair]) -> list[list[int]]:
+    return [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
+
+
+def _labels(pairs: Sequence[Pair]) -> Any:
+    import torch
+
+    return torch.tensor([token for answer in _answers(pairs) for token in answer])  # (M,)
+
+
+def _summed(losses: Any, pairs: Sequence[Pair]) -> tuple[Any, Any]:
+    """Losses of all answers' tokens, (M,) -> log-probabilities of chosen and rejected, (B,) each."""
+    import torch
+
+    logps = -torch.stack([part.sum() for part in losses.split([len(answer) for answer in _answers(pairs)])])
+    return logps[: len(pairs)], logps[len(pairs) :]
+
+
+def _all_logps(logps: Callable, pairs: Sequence[Pair], micro_tokens: int) -> list[tuple[float, float]]:
+    """(chosen, rejected) of each pair in their order, by `logps`, without gradient."""
+    import torch
+
+    found = {}
+    with torch.inference_mode():
+        for piece in micro_batches(range(len(pairs)), [pair.tokens for pair in pairs], micro_tokens):
+            chosen, rejected = logps([pairs[i] for i in piece])
+            found |= zip(piece, zip(chosen.tolist(), rejected.tolist(), strict=True), strict=True)
+    return [found[i] for i in range(len(pairs))]
+
+
+def reference_logps(
+    loaded: LoadedModel, pairs: Sequence[Pair], keep: Path, *, micro_tokens: int = DpoConfig.micro_tokens
+) -> list[tuple[float, float]]:
+    """Log-probabilities (chosen, rejected) of each pair under `loaded`, which must be untuned still.
+
+    Args:
+        keep: a file for them, read instead of computing them if it is of the same pairs and weights. Weights that are not known by
+            hash (see `LoadedModel.adapter_sha256`) are computed each time.
+        micro_tokens: tokens computed at once.
+    """
+    key = None if loaded.adapter_sha256 is None else _key(loaded.sha256, loaded.adapter_sha256, pairs)
+    kept = json.loads(keep.read_text(encoding="utf-8")) if key and keep.exists() else {}
+    if key and kept.get("key") == key:
+        return [tuple(logps) for logps in kept["logps"]]
+    decoder, _ = fast_decoder(loaded)
+    compute = partial(pair_logps, decoder, prefix=common_prefix(pairs)) if decoder else partial(plain_pair_logps, loaded.model)
+    logps = _all_logps(compute, pairs, micro_tokens)
+    if key:
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        write_json(keep, {"key": key, "logps": logps})
+    return logps
+
+
+def _key(*depends_on: Any) -> str:
+    return hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()
+
+
+class Judged(NamedTuple):
+    """A pair with what its loss needs beside the model."""
+
+    pair: Pair
+    reference: tuple[float, float]  # log-probabilities of chosen and rejected under the untuned model
+    token_weight: float = 0.0  # of each chosen token in the supervised term, in pairs; depends on the step, see `weigh_tokens`
+
+
+def weigh_tokens(items: Sequence[Judged]) -> list[Judged]:
+    """The items of one step, their token weights such that the supervised term is a mean over all chosen tokens of the step.
+
+    The loop divides the step's loss by its B pairs; a weight of B over the chosen tokens makes that a mean over tokens.
+    """
+    weight = len(items) / sum(len(item.pair.chosen) for item in items)
+    return [item._replace(token_weight=weight) for item in items]
+
+
+class DpoLoss:
+    """Called with the items of a micro-batch, gives (sum of their losses, how many they are).
+
+    With c and r the log-probabilities of a pair's answers, c₀ and r₀ those of the reference and n the mean number of chosen tokens in the
+    step, the loss of a pair is −log σ(β·((c − c₀) − (r − r₀))) − sft_weight·c/n. Divided by the pairs of the step, that is a mean over
+    pairs plus sft_weight times a mean over chosen tokens.
+
+    Args:
+        loaded: the model to tune, LoRA already on it.
+        prefix: the tokens that all prompts begin with, computed once per micro-batch.
+        beta, sft_weight: see `DpoConfig`.
+        say: told once why the fast decoder does not apply, if it does not.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prefix: Sequence[int] = (),
+        *,
+        beta: float = DpoConfig.beta,
+        sft_weight: float = DpoConfig.sft_weight,
+        say: Callable[[str], None] = print,
+    ):
+        self.model, self.prefix, self.beta, self.sft_weight = loaded.model, list(prefix), beta, sft_weight
+        self.decoder, reason = fast_decoder(loaded)
+        if reason:
+            say(f"The fast path does not apply: {reason}. Training takes transformers' own, slower path.")
+
+    def logps(self, pairs: Sequence[Pair]) -> tuple[Any, Any]:
+        """Log-probabilities of the chosen and of the rejected answers, (B,) each."""
+        if self.decoder is None:
+            return plain_pair_logps(self.model, pairs)
+        return pair_logps(self.decoder, pairs, self.prefix)
+
+    def __call__(self, items: Sequence[Judged]) -> tuple[Any, float]:
+        from torch.nn.functional import logsigmoid
+
+        chosen, rejected = self.logps([item.pair for item in items])  # (B,)
+        references = chosen.new_tensor([item.reference for item in items])  # (B, 2)
+        margins = (chosen - references[:, 0]) - (rejected - references[:, 1])
+        token_weights = chosen.new_tensor([item.token_weight for item in items])
+        losses = -logsigmoid(self.beta * margins) - self.sft_weight * token_weights * chosen
+        return losses.sum(), float(len(items))
+
+    def refresh(self) -> None:
+        """To be called after the LoRA matrices changed."""
+        if self.decoder is not None:
+            self.decoder.refresh()
+
+
+def dpo_run(loaded: LoadedModel, pairs: Sequence[Preference], config: DpoConfig, out: Path, *, resume: bool = False) -> Run:
+    """A run that is ready for its first step: pairs encoded, the reference computed or read from `out`, LoRA on `loaded`.
+
+    Raises:
+        DataError: pairs that cannot be trained on (see `encode_pairs`), or a checkpoint of another run.
+    """
+    encoded = encode_pairs(pairs, loaded.tokenizer, config.max_length)
+    origin = {"config": asdict(config), "pairs": _key(encoded), "base": [loaded.sha256, loaded.adapter_sha256]}
+    references = reference_logps(loaded, encoded, out / REFERENCE, micro_tokens=config.micro_tokens)
+    loaded.model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed)
+    run = Run(
+        loaded.model,
+        config,
+        out,
+        items=[Judged(pair, reference) for pair, reference in zip(encoded, references, strict=True)],
+        lengths=[pair.tokens for pair in encoded],
+        weights=[1.0] * len(pairs),
+        origin=origin,
+        prepare=weigh_tokens,
+    )
+    if resume:
+        run.load()
+    run.loss = DpoLoss(loaded, common_prefix(encoded), beta=config.beta, sft_weight=config.sft_weight)
+    return run
+
+
+def train_dpo(
+    loaded: LoadedModel,
+    pairs: Sequence[Preference],
+    config: DpoConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: bool = True,
+) -> dict:
+    """Tune `loaded` on pairs of answers; the adapter after the last pass ends up in `out`.
+
+    Args:
+        loaded: the reference model and the start of the tuned one; on return its `model` is a peft model that carries the adapter.
+        pairs: what `read_pairs` gives. The prompt is the input alone: a system message has to stand in it.
+        out: folder for adapter_model.safetensors, adapter_config.json, reference.json and checkpoint/ (removed at the end).
+        resume: go on from out/checkpoint, which must come from the same settings, pairs and model.
+        progress: show a bar with the time left.
+
+    Returns:
+        {"curve": [{"epoch", "train_loss", "reward_accuracy", "chosen_logp", "rejected_logp"}], "before": {"chosen_logp",
+        "rejected_logp"}, "best_epoch" (the last), "steps", "tokens", "seconds", "pairs"}. After each pass all pairs are measured:
+        the share of them whose chosen answer gained more over the reference than the rejected one, and mean log-probabilities of
+        answers in nats. "seconds" are those of the steps.
+
+    Raises:
+        DataError: see `dpo_run`.
+        KeyboardInterrupt: after the state was saved.
+    """
+    run = dpo_run(loaded, pairs, config, Path(out), resume=resume)
+    references = [item.reference for item in run.items]
+
+    def measure() -> dict:
+        now = _all_logps(run.loss.logps, [item.pair for item in run.items], config.micro_tokens)
+        gains = [(c - c0, r - r0) for (c, r), (c0, r0) in zip(now, references, strict=True)]
+        return {"reward_accuracy": sum(c > r for c, r in gains) / len(gains), **_means(now)}
+
+    run.train(measure, progress=progress)
+    return run.summary() | {"before": _means(references), "pairs": len(pairs)}
+
+
+def _means(logps: Sequence[tuple[float, float]]) -> dict:
+    chosen, rejected = zip(*logps, strict=True)
+    return {"chosen_logp": sum(chosen) / len(logps), "rejected_logp": sum(rejected) / len(logps)}
