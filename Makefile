@@ -43,9 +43,11 @@ results: install  ## every number that README quotes: the shipped adapter and al
 adapter: install  ## train the shipped adapter again (over an hour)
 	$(BIN)/ftlab train --task support_plan --profile long --out runs/adapter --resume
 
-bench: install  ## our path against the stock one, and how cost grows (about half an hour on a quiet machine)
+bench: install  ## our path against the stock one, and how cost grows (about an hour on a quiet machine)
 	$(BIN)/ftlab bench all --json results/bench.json
 	$(BIN)/ftlab bench growth --json results/growth.json
+	$(BIN)/ftlab bench layers --json results/layers.json
+	$(BIN)/ftlab bench cost --json results/cost.json
 	$(BIN)/python -m ftlab.readme
 
 clean:  ## remove runs and build files, keep the environment and the model cache

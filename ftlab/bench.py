@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftlab.errors import DataError, UsageError
+from ftlab.stats import paired_bootstrap
 
 KINDS = ("sft", "preference", "generate", "check")
 SIDES = {
@@ -98,6 +99,89 @@ def growth(*, model: str | None = None, sizes: dict[str, Sequence[int]] = GROWTH
             found[what].append(figures | {"peak_memory_mb": f["peak_memory_mb"], "held_mb": f["held_mb"]})
             say(f"growth {what} {value:>7}: {figures['per_second']:9.1f} a second, {f['peak_memory_mb']:6.0f} MB")
     return found | {"machine": _run({"kind": "machine"})}
+
+
+COSTED = {
+    "cpu profile, 320 rows": {"profile": "cpu", "train_rows": 320, "general_rows": 0},
+    "cpu profile, 160 rows, rank 4, two passes": {
+        "profile": "cpu", "train_rows": 160, "rank": 4, "epochs": 2, "general_rows": 0, "validation_rows": 16,
+    },
+    "small profile, 160 rows": {"profile": "small", "train_rows": 160, "general_rows": 0},
+}  # fmt: skip
+
+
+def cost_study(*, task: str = "support_plan", runs: dict[str, dict] = COSTED, say: Callable[[str], None] = print) -> list[dict]:
+    """`ftlab cost` beside the runs it predicts: [{"run", "predicted_s", "measured_s", "predicted_mb", "measured_mb"}]."""
+    found = []
+    for name, changes in runs.items():
+        job = {"kind": "cost", "task": task, "model": None, "changes": changes}
+        predicted, measured = (_run(job | {"side": side}) or {} for side in ("predicted", "measured"))
+        found.append({
+            "run": name, "predicted_s": predicted["seconds"], "measured_s": measured["seconds"],
+            "predicted_mb": predicted["peak_memory_mb"], "measured_mb": measured["peak_memory_mb"],
+        })  # fmt: skip
+        say(f"cost {name}: {found[-1]}")
+    return found
+
+
+def layers_study(
+    *,
+    task: str = "support_plan",
+    model: str | None = None,
+    last: int = 8,
+    rows: int = 400,
+    epochs: int = 3,
+    seeds: int = 3,
+    say: Callable[[str], None] = print,
+) -> dict:
+    """LoRA on the last layers with kept activations beside LoRA on all layers: speed, and scores on the validation rows.
+
+    Both arms train on the same rows for as many passes, seed by seed; the adapter after the last pass is scored.
+
+    Returns:
+        {"arms": {name: [{"seed", "seconds", "tokens", "peak_memory_mb", "scores"}]}, "speed_ratio" (median over seeds), "difference":
+        {score: {"mean", "low", "high"}} (last minus all, points of a hundred; interval by bootstrap over rows, seeds averaged), ...}.
+    """
+    arms = {"all layers": 0, f"last {last} layers": last}
+    found: dict[str, list[dict]] = {name: [] for name in arms}
+    for seed in range(seeds):
+        for name, layers in arms.items():
+            job = {
+                "kind": "layers",
+                "task": task,
+                "model": model,
+                "rows": rows,
+                "epochs": epochs,
+                "seed": seed,
+                "last_layers": layers,
+            }
+            found[name].append(_run(job) or {})
+            f = found[name][-1]
+            say(
+                f"{name}, seed {seed}: {f['tokens'] / f['seconds']:.0f} tokens/s, "
+                + ", ".join(f"{k} {v}" for k, v in f["scores"].items())
+            )
+    whole, part = found.values()
+    hits = [{score: _row_means([f["hits"][score] for f in arm]) for score in arm[0]["hits"]} for arm in (whole, part)]
+    ratios = [(p["tokens"] / p["seconds"]) / (w["tokens"] / w["seconds"]) for w, p in zip(whole, part, strict=True)]
+    return {
+        "arms": {name: [{k: v for k, v in f.items() if k != "hits"} for f in runs] for name, runs in found.items()},
+        "last_layers": last, "rows": rows, "epochs": epochs, "validation_rows": len(hits[0]["strict"]),
+        "speed_ratio": round(statistics.median(ratios), 3),
+        "difference": {score: _difference(hits[0][score], hits[1][score]) for score in hits[0]},
+        "machine": _run({"kind": "machine"}),
+    }  # fmt: skip
+
+
+def _row_means(runs: Sequence[Sequence[bool]]) -> list[float]:
+    """Per row the share of seeds that passed it."""
+    return [sum(row) / len(row) for row in zip(*runs, strict=True)]
+
+
+def _difference(before: Sequence[float], after: Sequence[float]) -> dict:
+    low, high = paired_bootstrap(before, after)
+    mean = sum(after) / len(after) - sum(before) / len(before)
+    return {"mean": round(100 * mean, 2), "low": round(100 * low, 2), "high": round(100 * high, 2)}
 
 
 def _run(job: dict) -> dict | None:

@@ -368,6 +368,50 @@ def growth_step(job: dict) -> dict:
     return clock.figures(held_mb=round(held, 1))
 
 
+def cost(job: dict, task: Task) -> dict:
+    """A training run predicted, or made: with the scores after each pass, as `ftlab train` makes it."""
+    from ftlab.cost import predict_cost
+    from ftlab.mainjob import train_adapter
+    from ftlab.train import sft_config
+
+    changes = dict(job["changes"])
+    profile = changes.pop("profile")
+    config, loaded = sft_config(profile, **changes), load_model(job["model"], progress=False)
+    if job["side"] == "predicted":
+        return predict_cost(task, loaded, config)
+    clock = _Clock()
+    with tempfile.TemporaryDirectory() as scratch, clock.running():
+        train_adapter(task, loaded, config, Path(scratch), profile_name=profile, say=lambda text: None, progress=False)
+    return clock.figures()
+
+
+def layers(job: dict, task: Task) -> dict:
+    """One arm of the study of last-layers LoRA: trained, merged, scored on all validation rows. Filling the cache is timed too."""
+    from ftlab.evaluate import evaluate_outputs
+    from ftlab.generate import generate
+    from ftlab.train import sft_config, train_sft
+
+    loaded = load_model(job["model"], progress=False)
+    changes = {name: job[name] for name in ("epochs", "seed", "last_layers")}
+    tiny = {"max_length": 4096, "micro_tokens": 4000, "max_new_tokens": 8} if job["model"] == "tiny" else {}
+    config = sft_config("cpu", train_rows=job["rows"], general_rows=0, patience=job["epochs"], **changes, **tiny)
+    rows, clock = task.rows("validation"), _Clock()
+    with tempfile.TemporaryDirectory() as scratch, clock.running():
+        # the pass is the score, so that the last one is kept: both arms are compared after equal work
+        passes = iter(range(job["epochs"]))
+        done = train_sft(task, loaded, config, Path(scratch), score=lambda _: {"strict": next(passes)}, progress=False)
+    clock.tokens = done["tokens"]
+    loaded.model = loaded.model.merge_and_unload().eval()
+    answers = generate(loaded, [task.conversation(row) for row in rows], max_new_tokens=config.max_new_tokens, batch_size=32)
+    evaluation = evaluate_outputs(task, rows, [a.text for a in answers])
+    names = ("schema_valid", "class_right", "values_right", "strict")
+    return clock.figures(
+        seed=job["seed"],
+        scores={name: evaluation["scores"][name]["share"] for name in names},
+        hits={name: [r["passes"][name] for r in evaluation["rows"]] for name in names},
+    )
+
+
 def main() -> None:
     job = json.loads(sys.argv[1])
     if job["kind"] == "machine":
@@ -379,8 +423,11 @@ def main() -> None:
     if job["kind"] == "growth":
         print(json.dumps(growth_rows(job) if job["what"] == "rows" else growth_step(job)))
         return
-    job["rows"] = job["rows"] or ROWS[job["kind"]]
     task = load_task(job["task"])
+    if job["kind"] in ("layers", "cost"):
+        print(json.dumps(layers(job, task) if job["kind"] == "layers" else cost(job, task)))
+        return
+    job["rows"] = job["rows"] or ROWS[job["kind"]]
     work = globals().get(f"{job['kind']}_{job['side']}", generate_side)
     print(json.dumps(work(job, task)))
 

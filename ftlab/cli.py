@@ -84,8 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     cost.add_argument("--json", type=Path, metavar="OUT", help="write the prediction as one JSON object here")
     cost.set_defaults(run=_cost, after_stop="")
 
-    bench = commands.add_parser("bench", help="our path against the stock one, and how cost grows")
-    bench.add_argument("kind", choices=(*BENCH_KINDS, "all", "growth"))
+    bench = commands.add_parser(
+        "bench", help="our path against the stock one; how cost grows, and how well it is predicted; last layers against all"
+    )
+    bench.add_argument("kind", choices=(*BENCH_KINDS, "all", "growth", "layers", "cost"))
     bench.add_argument("--task", default="support_plan", help="a built-in task or a task folder")
     bench.add_argument("--model", help="tiny, smollm2-135m (default), a hub id or a local folder")
     bench.add_argument("--rows", type=int, default=0, help="rows each side works on (default: enough for a steady figure)")
@@ -214,10 +216,14 @@ def _cost(args: argparse.Namespace) -> None:
 
 def _bench(args: argparse.Namespace) -> None:
     from ftlab.artifact import write_json
-    from ftlab.bench import bench, growth, report
+    from ftlab.bench import bench, cost_study, growth, layers_study, report
 
     if args.kind == "growth":
         results = growth(model=args.model)
+    elif args.kind == "cost":
+        results = cost_study(task=args.task)
+    elif args.kind == "layers":
+        results = layers_study(task=args.task, model=args.model, **({"rows": args.rows} if args.rows else {}), seeds=args.rounds)
     else:
         kinds = BENCH_KINDS if args.kind == "all" else (args.kind,)
         found = {kind: bench(kind, task=args.task, model=args.model, rows=args.rows, rounds=args.rounds) for kind in kinds}

@@ -449,9 +449,11 @@ class _TokenLosses(Function):
     @staticmethod
     def forward(ctx: Any, h: Any, head: Any, labels: Any) -> Any:
         losses, grads = h.new_empty(len(h)), torch.empty_like(h)
+        room = h.new_empty(min(len(h), _TokenLosses.PIECE), len(head))  # used by one piece after the other
         for start in range(0, len(h), _TokenLosses.PIECE):
             rows = slice(start, start + _TokenLosses.PIECE)
-            logits, at = h[rows] @ head.T, labels[rows, None]  # (m, V)
+            at = labels[rows, None]
+            logits = torch.mm(h[rows], head.T, out=room[: len(at)])  # (m, V)
             total = logits.logsumexp(-1, keepdim=True)
             losses[rows] = (total - logits.gather(1, at))[:, 0]
             if ctx.needs_input_grad[0]:

@@ -55,7 +55,9 @@ def cached_generate(
 
 
 def _key(conversation: Sequence[dict]) -> str:
-    return hashlib.sha256(json.dumps(list(conversation), ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+    return hashlib.sha256(
+        json.dumps(list(conversation), ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass")
+    ).hexdigest()
 
 
 def _place(loaded: LoadedModel, settings: dict) -> Path:

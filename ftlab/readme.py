@@ -24,6 +24,7 @@ _SYSTEMS = {
     "few_shot": "untuned, long prompt and 4 examples",
     "tuned": "**tuned, short prompt**",
 }
+_LAYER_SCORES = (("schema_valid", "schema-valid"), ("class_right", "intent"), ("strict", "all checks"))
 _SHOWN = ("schema_valid", "class_right", "values_right", "strict", "fabricated", "unsafe")
 _HEADS = ("schema-valid", "intent right", "entities right", "all checks passed", "fabricated", "unsafe")
 
@@ -112,8 +113,9 @@ def _counts(task: Task, head: str, key: Callable[[Row], str]) -> str:
     return "\n".join(lines)
 
 
-def performance_blocks(benches: dict, growth: dict, costs: list[dict]) -> dict[str, str]:
-    """Name → Markdown of docs/performance.md: `benches` by kind (`ftlab.bench.bench`), the growth of cost, predictions beside runs."""
+def performance_blocks(benches: dict, growth: dict, costs: list[dict], layers: dict) -> dict[str, str]:
+    """Name → Markdown of docs/performance.md: `benches` by kind (`ftlab.bench.bench`), the growth of cost, predictions beside runs, and
+    the study of last-layers LoRA."""
     lines = ["| what | tokens/s, × | CPU s a token, × | peak memory, × | the same? |", "|---|---|---|---|---|"]
     for kind, b in benches.items():
         rows = [("stock", b["ratio"]), *b["against"].items()]
@@ -140,7 +142,27 @@ def performance_blocks(benches: dict, growth: dict, costs: list[dict]) -> dict[s
         f"training reaches {100 * peak['share_of_matmul_peak']:.0f} % of the former in products that cannot be left out.",
         "growth": "\n".join(grown),
         "cost": "\n".join(said),
+        "layers": _layers(layers),
     }
+
+
+def _layers(study: dict) -> str:
+    (whole, part), d = study["arms"], study["difference"]
+    lines = [
+        f"| {study['rows']} rows, {study['epochs']} passes, by seed | tokens/s | schema-valid | intent right | all checks passed |"
+    ]
+    lines.append("|---|---|---|---|---|")
+    for name, runs in study["arms"].items():
+        speeds = ", ".join(f"{run['tokens'] / run['seconds']:.0f}" for run in runs)
+        cells = (", ".join(f"{100 * run['scores'][key]:.0f}" for run in runs) for key in ("schema_valid", "class_right", "strict"))
+        lines.append(f"| {name} | {speeds} | " + " | ".join(cells) + " |")
+    said = "; ".join(f"{label} {d[key]['mean']:+.1f} [{d[key]['low']:+.1f}, {d[key]['high']:+.1f}]" for key, label in _LAYER_SCORES)
+    lines += [
+        "",
+        f"{part.capitalize()} against {whole}: {study['speed_ratio']:.1f} × the speed, filling the cache and validation loss "
+        f"included; differences in points on {study['validation_rows']} validation rows, seeds averaged: {said}.",
+    ]
+    return "\n".join(lines)
 
 
 def _sameness(bench: dict, side: str) -> str:
@@ -167,7 +189,7 @@ def documents() -> dict[Path, dict[str, str]]:
     task = load_task("support_plan")
     return {
         ROOT / "README.md": blocks(result("support_plan")),
-        ROOT / "docs" / "performance.md": performance_blocks(result("bench"), result("growth"), result("cost")),
+        ROOT / "docs" / "performance.md": performance_blocks(*map(result, ("bench", "growth", "cost", "layers"))),
         task.folder / "DATA_CARD.md": data_blocks(task),
     }
 

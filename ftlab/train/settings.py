@@ -93,13 +93,22 @@ PROFILES = {
     "cpu": Profile(
         "a laptop: two cores, under 15 minutes and 4 GB",
         "smollm2-135m",
-        replace(_CPU, learning_rate=2e-3, epochs=1, train_rows=560, validation_rows=40),
+        replace(_CPU, learning_rate=2e-3, epochs=1, train_rows=1600, general_rows=60, validation_rows=40),
         baseline_rows=100,
     ),
     "small": Profile(
         "a machine with 2 GB: as cpu, with small micro-batches; takes longer",
         "smollm2-135m",
-        replace(_CPU, learning_rate=2e-3, epochs=1, train_rows=560, validation_rows=40, memory_limit=1900, eval_batch_size=4),
+        replace(
+            _CPU,
+            learning_rate=2e-3,
+            epochs=1,
+            train_rows=1600,
+            general_rows=60,
+            validation_rows=40,
+            memory_limit=1900,
+            eval_batch_size=4,
+        ),
         baseline_rows=100,
     ),
     "long": Profile(
