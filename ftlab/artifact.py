@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ def save_adapter_weights(model: Any, folder: Path) -> None:
     """
     import torch
     from peft import get_peft_model_state_dict
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     try:
@@ -34,8 +36,9 @@ def save_adapter_weights(model: Any, folder: Path) -> None:
         config = model.peft_config["default"].to_dict()
         config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
         write_json(folder / CONFIG, config | {"base_model_name_or_path": None, "inference_mode": True})
-    except OSError as error:
-        raise DataError(f"{folder}: the adapter could not be written ({error.strerror or error}); choose another --out.") from None
+    except (OSError, SafetensorError) as error:  # the latter is what a full disk comes as
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{folder}: the adapter could not be written ({reason}); make room or choose another --out.") from None
 
 
 def read_adapter_weights(model: Any, folder: Path) -> None:
@@ -77,6 +80,8 @@ def read_lineage(folder: Path) -> dict:
 def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
     """Merge the adapter in `folder` into `loaded.model` for good and return its lineage.
 
+    An adapter of a kind that has no place in the weights stays beside them: `loaded.model` is then a peft model, and stderr says so.
+
     Raises:
         UsageError: no adapter there, or it was made for another base model.
         DataError: its weights are damaged.
@@ -99,12 +104,29 @@ def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
             "the adapter is damaged, get it again."
         )
     try:
-        loaded.model = PeftModel.from_pretrained(loaded.model, str(folder), local_files_only=True).merge_and_unload().eval()
+        adapted = PeftModel.from_pretrained(loaded.model, str(folder), local_files_only=True)
     except Exception as error:  # peft and safetensors raise many kinds for a damaged or foreign file
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise DataError(f"{folder}: the adapter cannot be read ({reason}); get it again.") from None
+        raise DataError(f"{folder}: the adapter cannot be read ({_reason(error)}); get it again.") from None
+    loaded.model = _merged(adapted, folder)
     loaded.adapter_sha256 = found
     return lineage
+
+
+def _merged(adapted: Any, folder: Path) -> Any:
+    """The model with its adapter in the weights, or `adapted` as it is, told on stderr, if its kind cannot be merged."""
+    try:
+        return adapted.merge_and_unload().eval()
+    except Exception as error:  # a kind that cannot be merged lacks the method or raises one of many kinds
+        print(
+            f"{folder}: the adapter ({adapted.active_peft_config.peft_type.value}) cannot be merged into the weights ({_reason(error)}); "
+            "it is used beside them, which is slower.",
+            file=sys.stderr,
+        )
+        return adapted.eval()
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
 
 
 def write_json(path: Path, value: Any) -> None:

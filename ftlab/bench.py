@@ -51,14 +51,15 @@ def bench(
         "max_relative_gradient_difference" (training) or "identical_rows" (share; generation and checks), "rounds": [{side: figures}],
         "sides": {side: medians}, "share_of_matmul_peak", "machine"}.
 
+    A side whose package is not installed is left out, unless it is the stock side, which everything is compared with.
+
     Raises:
-        UsageError: an unknown kind, or fewer than one round.
+        UsageError: an unknown kind, fewer than one round, or fewer than no rows.
         DataError: a side failed; its last words are in the message.
     """
     if kind not in KINDS:
         raise UsageError(f"bench: expected one of {', '.join(KINDS)} or all, found {kind!r}.")
-    if rounds < 1:
-        raise UsageError(f"--rounds: expected a number above 0, found {rounds}.")
+    _check_sizes(rows, rounds)
     job = {"kind": kind, "task": task, "model": model, "rows": rows}
     measured: list[dict[str, dict]] = []
     for number in range(rounds):
@@ -75,6 +76,13 @@ def bench(
         speed = statistics.median(flops / r["ours"]["seconds"] for r in measured)
         result["share_of_matmul_peak"] = round(speed / 1e9 / machine["matmul_gflops"], 3)
     return result
+
+
+def _check_sizes(rows: int, rounds: int) -> None:
+    if rounds < 1:
+        raise UsageError(f"--rounds: expected a number above 0, found {rounds}.")
+    if rows < 0:
+        raise UsageError(f"--rows: expected 0 (the usual number) or more, found {rows}.")
 
 
 GROWTH = {
@@ -94,7 +102,7 @@ def growth(*, model: str | None = None, sizes: dict[str, Sequence[int]] = GROWTH
     found: dict[str, Any] = {what: [] for what in sizes}
     for what, values in sizes.items():
         for value in values:
-            f = _run({"kind": "growth", "what": what, "value": value, "model": model}) or {}
+            f = _run({"kind": "growth", "what": what, "value": value, "model": model})
             figures = {"value": value, "seconds": f["seconds"], "per_second": round(f["tokens"] / f["seconds"], 1)}
             found[what].append(figures | {"peak_memory_mb": f["peak_memory_mb"], "held_mb": f["held_mb"]})
             say(f"growth {what} {value:>7}: {figures['per_second']:9.1f} a second, {f['peak_memory_mb']:6.0f} MB")
@@ -115,7 +123,7 @@ def cost_study(*, task: str = "support_plan", runs: dict[str, dict] = COSTED, sa
     found = []
     for name, changes in runs.items():
         job = {"kind": "cost", "task": task, "model": None, "changes": changes}
-        predicted, measured = (_run(job | {"side": side}) or {} for side in ("predicted", "measured"))
+        predicted, measured = (_run(job | {"side": side}) for side in ("predicted", "measured"))
         found.append({
             "run": name, "predicted_s": predicted["seconds"], "measured_s": measured["seconds"],
             "predicted_mb": predicted["peak_memory_mb"], "measured_mb": measured["peak_memory_mb"],
@@ -124,50 +132,58 @@ def cost_study(*, task: str = "support_plan", runs: dict[str, dict] = COSTED, sa
     return found
 
 
+LAYERS_ROWS = 400
+
+
 def layers_study(
     *,
     task: str = "support_plan",
     model: str | None = None,
     last: int = 8,
-    rows: int = 400,
+    rows: int = 0,
     epochs: int = 3,
     seeds: int = 3,
     say: Callable[[str], None] = print,
 ) -> dict:
-    """LoRA on the last layers with kept activations beside LoRA on all layers: speed, and scores on the validation rows.
+    """LoRA on the last layers with kept activations beside LoRA on all layers and trl: speed, and scores on the validation rows.
 
-    Both arms train on the same rows for as many passes, seed by seed; the adapter after the last pass is scored.
+    Both arms train on the same rows for as many passes, seed by seed and in turn; the adapter after the last pass is scored. trl's
+    SFTTrainer makes one pass over the same rows, all layers trained, for its speed.
+
+    Args:
+        rows: how many training rows; 0 takes 400.
 
     Returns:
-        {"arms": {name: [{"seed", "seconds", "tokens", "peak_memory_mb", "scores"}]}, "speed_ratio" (median over seeds), "difference":
-        {score: {"mean", "low", "high"}} (last minus all, points of a hundred; interval by bootstrap over rows, seeds averaged), ...}.
+        {"arms": {name: [{"seed", "seconds", "tokens", "peak_memory_mb", "scores"}]}, "stock": figures, "speed_ratio" (last/all, median
+        over seeds), "speed_ratio_to_stock" (last/stock, likewise), "difference": {score: {"mean", "low", "high"}} (last minus all,
+        points of a hundred; interval by bootstrap over rows, seeds averaged), ...}.
+
+    Raises:
+        UsageError: no seed, or fewer than no rows.
+        DataError: an arm failed; its last words are in the message.
     """
+    _check_sizes(rows, seeds)
+    rows = rows or LAYERS_ROWS
     arms = {"all layers": 0, f"last {last} layers": last}
     found: dict[str, list[dict]] = {name: [] for name in arms}
+    same = {"task": task, "model": model, "rows": rows}
     for seed in range(seeds):
-        for name, layers in arms.items():
-            job = {
-                "kind": "layers",
-                "task": task,
-                "model": model,
-                "rows": rows,
-                "epochs": epochs,
-                "seed": seed,
-                "last_layers": layers,
-            }
-            found[name].append(_run(job) or {})
-            f = found[name][-1]
-            say(
-                f"{name}, seed {seed}: {f['tokens'] / f['seconds']:.0f} tokens/s, "
-                + ", ".join(f"{k} {v}" for k, v in f["scores"].items())
-            )
+        # in turn: whatever warms up or slows down the machine meets both arms alike
+        for name in list(arms)[:: 1 if seed % 2 == 0 else -1]:
+            f = _run(same | {"kind": "layers", "epochs": epochs, "seed": seed, "last_layers": arms[name]})
+            found[name].append(f)
+            scores = ", ".join(f"{key} {value}" for key, value in f["scores"].items())
+            say(f"{name}, seed {seed}: {_figure(f, 'tokens_per_s'):.0f} tokens/s, {scores}")
+    stock = _run(same | {"kind": "sft", "side": "stock"})
+    say(f"stock: {_figure(stock, 'tokens_per_s'):.0f} tokens/s")
     whole, part = found.values()
     hits = [{score: _row_means([f["hits"][score] for f in arm]) for score in arm[0]["hits"]} for arm in (whole, part)]
-    ratios = [(p["tokens"] / p["seconds"]) / (w["tokens"] / w["seconds"]) for w, p in zip(whole, part, strict=True)]
+    speeds = [[_figure(f, "tokens_per_s") for f in arm] for arm in (whole, part)]
     return {
         "arms": {name: [{k: v for k, v in f.items() if k != "hits"} for f in runs] for name, runs in found.items()},
-        "last_layers": last, "rows": rows, "epochs": epochs, "validation_rows": len(hits[0]["strict"]),
-        "speed_ratio": round(statistics.median(ratios), 3),
+        "stock": stock, "last_layers": last, "rows": rows, "epochs": epochs, "validation_rows": len(hits[0]["strict"]),
+        "speed_ratio": round(statistics.median(p / w for w, p in zip(*speeds, strict=True)), 3),
+        "speed_ratio_to_stock": round(statistics.median(speeds[1]) / _figure(stock, "tokens_per_s"), 3),
         "difference": {score: _difference(hits[0][score], hits[1][score]) for score in hits[0]},
         "machine": _run({"kind": "machine"}),
     }  # fmt: skip
@@ -184,8 +200,12 @@ def _difference(before: Sequence[float], after: Sequence[float]) -> dict:
     return {"mean": round(100 * mean, 2), "low": round(100 * low, 2), "high": round(100 * high, 2)}
 
 
-def _run(job: dict) -> dict | None:
-    """What one process measured; None if its side needs a package that is not installed."""
+def _run(job: dict) -> Any:
+    """The figures that one process measured; None if its side can be left out and its package is not installed.
+
+    Raises:
+        DataError: the process failed.
+    """
     done = subprocess.run(
         [sys.executable, "-m", "ftlab.bench_worker", json.dumps(job)],
         capture_output=True,
@@ -222,7 +242,7 @@ def _figure(figures: dict, name: str) -> float:
 def _agreement(job: dict, rounds: Sequence[dict]) -> dict:
     """How far both sides compute the same."""
     if job["kind"] in ("sft", "preference"):
-        return _run(job | {"side": "gradients"}) or {}
+        return _run(job | {"side": "gradients"})
     first = rounds[0]
     same = {side: _same(first["ours"]["outputs"], f["outputs"]) for side, f in first.items() if side != "ours"}
     return {"identical_rows": same["stock"], "identical_rows_by_side": same}

@@ -1,10 +1,11 @@
 """One side of one round of `bench`, in a process of its own: reads a job (JSON) from the command line, prints its figures as JSON.
 
 Figures: {"tokens", "seconds", "cpu_s", "peak_memory_mb"}, for generation and checks also "outputs", for our training also "flops".
+null stands for a side that can be left out and whose package is not installed.
 """
 
+import importlib.util
 import json
-import os
 import sys
 import tempfile
 import time
@@ -14,10 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ftlab.errors import DataError
 from ftlab.models import EMBEDDED, LoadedModel, embedded_model, load_model, peak_memory_mb
 from ftlab.task import Task, load_task
 
 ROWS = {"sft": 64, "preference": 32, "generate": 64, "check": 2000}
+EXTRA = {"ctranslate2": "ctranslate2", "ctranslate2-int8": "ctranslate2"}  # side that can be left out -> its package
 SINGLE = 6  # rows that are answered one by one
 NEW_TOKENS = 80
 
@@ -30,15 +33,13 @@ class _Clock:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        wall, cpu = time.perf_counter(), os.times()
+        wall, cpu = time.perf_counter(), time.process_time()
         yield
-        self.seconds = time.perf_counter() - wall
-        now = os.times()
-        self.cpu_s = now.user + now.system - cpu.user - cpu.system
+        self.seconds, self.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
 
     def figures(self, **more: Any) -> dict:
         return {
-            "tokens": self.tokens, "seconds": round(self.seconds, 3), "cpu_s": round(self.cpu_s, 3),
+            "tokens": self.tokens, "seconds": round(self.seconds, 6), "cpu_s": round(self.cpu_s, 6),
             "peak_memory_mb": round(peak_memory_mb(), 1), **more,
         }  # fmt: skip
 
@@ -59,7 +60,7 @@ def _config(job: dict) -> Any:
     from ftlab.train import sft_config
 
     tiny = {"max_length": 4096, "micro_tokens": 4000} if job["model"] == "tiny" else {}
-    return sft_config("cpu", batch_size=16, epochs=1, text_weight=1.0, train_rows=job["rows"], **tiny)
+    return sft_config("cpu", batch_size=16, epochs=1, text_weight=1.0, general_rows=0, train_rows=job["rows"], **tiny)
 
 
 def _examples(task: Task, loaded: LoadedModel, config: Any) -> list:
@@ -118,6 +119,7 @@ def sft_stock(job: dict, task: Task) -> dict:
 
 def sft_gradients(job: dict, task: Task) -> dict:
     """Largest relative difference (norm of the difference over the norm, by matrix) between our gradients and trl's, LoRA random."""
+    from ftlab.generate import shared_prefix_length
     from ftlab.stock import sft_trainer
     from ftlab.train.loss import AnswerLoss
 
@@ -130,7 +132,8 @@ def sft_gradients(job: dict, task: Task) -> dict:
         (batch,) = list(trainer.get_train_dataloader())
         theirs = _gradients(trainer.model, lambda: trainer.compute_loss(trainer.model, batch))
     loaded.model = trainer.model.eval()
-    loss = AnswerLoss(loaded, os.path.commonprefix([ids[:start] for ids, start, _ in examples]))
+    prompts = [ids[:start] for ids, start, _ in examples]
+    loss = AnswerLoss(loaded, prompts[0][: shared_prefix_length(prompts)])
 
     def ours() -> Any:
         total, weight = loss(examples)
@@ -160,12 +163,18 @@ def _largest_difference(ours: dict, theirs: dict) -> float:
 
 
 def _pairs(job: dict, task: Task, loaded: LoadedModel) -> tuple[list, list[dict], Any]:
-    """Pairs to measure with, ours and trl's form of them, and the settings: the labelled answer against that of another row."""
+    """Pairs to measure with, ours and trl's form of them, and the settings: the labelled answer against that of another row.
+
+    Raises:
+        DataError: all rows have the same label.
+    """
     from ftlab.train.preference import DpoConfig, Preference
 
     train = task.rows("train")
     chosen = train[: job["rows"]]
-    others = [next(o for o in train[i + 1 :] if o.output != row.output) for i, row in enumerate(chosen)]
+    others = [next((o for o in train[i + 1 :] + train[:i] if o.output != row.output), None) for i, row in enumerate(chosen)]
+    if None in others:
+        raise DataError(f"bench preference: expected different labels in the training rows of {task.name}, found one; add rows.")
     pairs = [
         Preference(row.id, task.conversation(row), task.completion(row), task.completion(other))
         for row, other in zip(chosen, others, strict=True)
@@ -280,7 +289,7 @@ def generate_side(job: dict, task: Task) -> dict:
             a.text for group in groups for a in generate(loaded, group, max_new_tokens=NEW_TOKENS, batch_size=batch, engine=engine)
         ]
 
-    return _answered(job, task, loaded, answer, SINGLE if single else job["rows"])
+    return _answered(job, task, loaded, answer, min(SINGLE, job["rows"]) if single else job["rows"])
 
 
 def check_ours(job: dict, task: Task) -> dict:
@@ -428,6 +437,9 @@ def main() -> None:
         print(json.dumps(layers(job, task) if job["kind"] == "layers" else cost(job, task)))
         return
     job["rows"] = job["rows"] or ROWS[job["kind"]]
+    if job["side"] in EXTRA and importlib.util.find_spec(EXTRA[job["side"]]) is None:
+        print("null")
+        return
     work = globals().get(f"{job['kind']}_{job['side']}", generate_side)
     print(json.dumps(work(job, task)))
 

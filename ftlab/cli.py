@@ -7,13 +7,21 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
 
 from ftlab import __version__
 from ftlab.bench import KINDS as BENCH_KINDS
 from ftlab.errors import DataError, FtlabError, UsageError
 from ftlab.generate import ENGINES, STOPS
+
+SETTINGS = {  # of `ftlab.train.SftConfig`, that options override
+    "learning_rate": float, "epochs": int, "rank": int, "batch_size": int, "train_rows": int, "max_length": int, "patience": int,
+    "seed": int, "last_layers": int, "text_weight": float, "general_rows": int, "memory_limit": int,
+}  # fmt: skip
+STUDIES = {"growth": ("model",), "layers": ("task", "model", "rows", "rounds"), "cost": ("task",)}  # bench kind -> options it uses
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,11 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser(
         "bench", help="our path against the stock one; how cost grows, and how well it is predicted; last layers against all"
     )
-    bench.add_argument("kind", choices=(*BENCH_KINDS, "all", "growth", "layers", "cost"))
-    bench.add_argument("--task", default="support_plan", help="a built-in task or a task folder")
+    bench.add_argument("kind", choices=(*BENCH_KINDS, "all", *STUDIES))
+    bench.add_argument("--task", help="a built-in task or a task folder (default: support_plan)")
     bench.add_argument("--model", help="tiny, smollm2-135m (default), a hub id or a local folder")
-    bench.add_argument("--rows", type=int, default=0, help="rows each side works on (default: enough for a steady figure)")
-    bench.add_argument("--rounds", type=int, default=3, help="how often each side runs, in turn (default: 3)")
+    bench.add_argument("--rows", type=int, help="rows each side works on (default: enough for a steady figure)")
+    bench.add_argument("--rounds", type=int, help="how often each side runs, in turn; seeds of layers (default: 3)")
     bench.add_argument("--json", type=Path, metavar="OUT", help="write all figures as one JSON object here")
     bench.set_defaults(run=_bench, after_stop="")
 
@@ -109,11 +117,8 @@ def _training_options(parser: argparse.ArgumentParser, resume: bool = True) -> N
     parser.add_argument("--profile", default="cpu", help="smoke, cpu (default), small or long")
     if resume:
         parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
-    for name, kind in (
-        ("learning-rate", float), ("epochs", int), ("rank", int), ("batch-size", int), ("train-rows", int), ("max-length", int),
-        ("patience", int), ("seed", int), ("last-layers", int), ("text-weight", float), ("general-rows", int), ("memory-limit", int),
-    ):  # fmt: skip
-        parser.add_argument(f"--{name}", type=kind, help="overrides the profile's value")
+    for name, kind in SETTINGS.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="overrides the profile's value")
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
@@ -122,7 +127,7 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--adapter", type=Path, help="adapter folder (default: the one shipped with the task)")
     which.add_argument("--base", action="store_true", help="the untuned model")
     parser.add_argument("--prompt", choices=("short", "long"), help="default: short with an adapter, long with --base")
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--batch-size", type=int, help="prompts answered together (default: as many as memory allows, up to 32)")
     parser.add_argument("--max-new-tokens", type=int, default=160)
     parser.add_argument("--no-cache", action="store_true", help="generate every output anew")
     parser.add_argument(
@@ -134,21 +139,7 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _overrides(args: argparse.Namespace) -> dict:
-    names = (
-        "learning_rate",
-        "epochs",
-        "rank",
-        "batch_size",
-        "train_rows",
-        "max_length",
-        "patience",
-        "seed",
-        "last_layers",
-        "text_weight",
-        "general_rows",
-        "memory_limit",
-    )
-    return {name: getattr(args, name) for name in names}
+    return {name: getattr(args, name) for name in SETTINGS}
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -181,6 +172,8 @@ def _train(args: argparse.Namespace) -> None:
     from ftlab.task import load_task
     from ftlab.train.settings import profile, sft_config
 
+    if args.trainer == "trl" and args.resume:
+        raise UsageError("--trainer trl: expected no --resume, since trl's trainer keeps no checkpoints here; leave it out.")
     task, settings = load_task(args.task), profile(args.profile)
     config = sft_config(args.profile, **_overrides(args))
     loaded = load_model(args.model or settings.model)
@@ -191,12 +184,12 @@ def _train(args: argparse.Namespace) -> None:
         print(f"{args.out}: the adapter after the last pass; score it with ftlab eval --adapter {args.out}")
         return
     lineage = train_adapter(task, loaded, config, args.out, profile_name=args.profile, resume=args.resume)
-    best = lineage["training"]["curve"][lineage["training"]["best_epoch"] - 1]
+    training = lineage["training"]
+    best = next(point for point in training["curve"] if point["epoch"] == training["best_epoch"])
     print(f"{args.out}: the adapter of pass {best['epoch']}, strict score {100 * best['strict']:.1f} % on validation rows")
 
 
 def _cost(args: argparse.Namespace) -> None:
-    from ftlab.artifact import write_json
     from ftlab.cost import predict_cost
     from ftlab.models import load_model
     from ftlab.task import load_task
@@ -204,9 +197,9 @@ def _cost(args: argparse.Namespace) -> None:
 
     task, settings = load_task(args.task), profile(args.profile)
     config = sft_config(args.profile, **_overrides(args))
+    write = _writer(args.json)
     cost = predict_cost(task, load_model(args.model or settings.model), config)
-    if args.json:
-        write_json(args.json, cost)
+    write(cost)
     parts = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in cost["parts"].items())
     print(f"{cost['steps']} steps, {cost['tokens']:,} tokens: about {cost['seconds'] / 60:.1f} minutes here ({parts})")
     if cost["peak_memory_mb"]:
@@ -215,22 +208,40 @@ def _cost(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
-    from ftlab.artifact import write_json
     from ftlab.bench import bench, cost_study, growth, layers_study, report
 
+    given = {name: getattr(args, name) for name in ("task", "model", "rows", "rounds") if getattr(args, name) is not None}
+    if unused := [name for name in given if name not in STUDIES.get(args.kind, given)]:
+        raise UsageError(f"bench {args.kind}: expected no --{unused[0]}, which it does not use; leave it out.")
+    write = _writer(args.json)
     if args.kind == "growth":
-        results = growth(model=args.model)
+        write(growth(**given))
     elif args.kind == "cost":
-        results = cost_study(task=args.task)
+        write(cost_study(**given))
     elif args.kind == "layers":
-        results = layers_study(task=args.task, model=args.model, **({"rows": args.rows} if args.rows else {}), seeds=args.rounds)
+        write(layers_study(**{"seeds" if name == "rounds" else name: value for name, value in given.items()}))
     else:
-        kinds = BENCH_KINDS if args.kind == "all" else (args.kind,)
-        found = {kind: bench(kind, task=args.task, model=args.model, rows=args.rows, rounds=args.rounds) for kind in kinds}
+        found: dict[str, dict] = {}
+        for kind in BENCH_KINDS if args.kind == "all" else (args.kind,):
+            found[kind] = bench(kind, **given)
+            write(found if args.kind == "all" else found[kind])  # after each kind: an hour's work is not lost to the last one
         print(report(found))
-        results = found if args.kind == "all" else found[args.kind]
-    if args.json:
-        write_json(args.json, results)
+
+
+def _writer(path: Path | None) -> Callable[[Any], None]:
+    """What writes results to `path`, if one is given; its folder is made, and tried, now rather than after the work.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    from ftlab.artifact import write_json
+
+    if path is None:
+        return lambda results: None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=path.parent):
+        pass
+    return lambda results: write_json(path, results)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -285,7 +296,7 @@ def _loaded(args: argparse.Namespace, task) -> tuple:
     from ftlab.models import EMBEDDED, load_model
 
     for name in ("batch_size", "max_new_tokens"):
-        if getattr(args, name) < 1:
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')}: expected a number above 0, found {getattr(args, name)}.")
     folder = None if args.base else shipped_adapter(task, args.adapter)
     loaded = load_model(args.model or EMBEDDED)

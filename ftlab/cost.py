@@ -4,74 +4,126 @@ Time is linear in a step's tokens to a good approximation (`docs/performance.md`
 of the run gives the sizes of all its steps. Memory comes from `train.memory`.
 """
 
+import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from ftlab.generate import generate
+from ftlab.generate import encode_example, encode_prompt, generate, shared_prefix_length
 from ftlab.models import LoadedModel
 from ftlab.task import Task, stratified
-from ftlab.train.loop import plan_epoch
+from ftlab.train.activations import keep_activations
+from ftlab.train.loop import Run, plan_epoch
+from ftlab.train.loss import Example
+from ftlab.train.memory import plan_training
+from ftlab.train.rehearsal import ANSWER_TOKENS, longest_rehearsal, rehearsal_prompts
 from ftlab.train.settings import SftConfig
-from ftlab.train.sft import sft_run
+from ftlab.train.sft import check_context, encode_rows, mean_loss, sft_run
 
 TIMED_STEPS = 6
-TIMED_ROWS = 16  # rows generated to time the score after each pass
+TIMED_ROWS = 32  # rows answered, or whose loss is computed, to time that: one batch of `eval_batch_size` by default
 
 
 def predict_cost(task: Task, loaded: LoadedModel, config: SftConfig) -> dict:
-    """Seconds and peak memory that `train_sft` with these settings will take here, validation after each pass included.
+    """Seconds and peak memory that `train_adapter` with these settings will take here, validation after each pass included.
 
     `loaded` comes back with LoRA matrices on it that a few steps have moved; load the model anew to train it.
 
     Returns:
         {"seconds", "parts": {"steps", "validation", "rehearsal"} in seconds, "steps", "tokens", "peak_memory_mb", "micro_tokens",
-        "checkpoint"}. The time assumes that all passes are made; stopping early takes less.
+        "checkpoint"}. "steps" holds the states kept for the last layers too. The time assumes that all passes are made; stopping early
+        takes less. Steps and tokens are exact without general rows; with them, answers are taken to be as long as the timed ones.
 
     Raises:
         FtlabError: as `train_sft` would before its start.
     """
-    held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
-    per_row, rehearsal = _generation(task, loaded, config, held_out)
+    validation = encode_rows(task, task.rows("validation"), loaded.tokenizer, config.max_length)
+    rows = stratified(task.rows("train"), config.train_rows or len(task.rows("train")), task.class_field)
+    examples = encode_rows(task, rows, loaded.tokenizer, config.max_length)
+    for those, encoded in ((task.rows("validation"), validation), (rows, examples)):
+        check_context(loaded, those, encoded, config.max_new_tokens)
+    bounds = [*(len(ids) for ids, _, _ in examples), longest_rehearsal(loaded, config.general_rows, config.max_length)]
+    plan = plan_training(loaded, bounds, config, last_layers=config.last_layers)
+    answering = _answering(task, loaded, config)
+    rehearsal, general = _rehearsal(loaded, config)
+    lengths = [len(ids) for ids, _, _ in examples] + general
+    sizes = [
+        sum(lengths[i] for i in batch)
+        for epoch in range(config.epochs)
+        for batch in plan_epoch(lengths, config.batch_size, config.seed, epoch)
+    ]
+    few = min(len(examples), TIMED_STEPS * config.batch_size)
+    timed = replace(config, general_rows=0, train_rows=few, micro_tokens=plan.micro_tokens if plan else config.micro_tokens)
     with tempfile.TemporaryDirectory() as scratch:
-        run, plan = sft_run(task, loaded, config, Path(scratch))
-        sizes = [
-            sum(run.lengths[i] for i in batch)
-            for epoch in range(config.epochs)
-            for batch in plan_epoch(run.lengths, config.batch_size, config.seed, epoch)
-        ]
-        fixed, per_token = _fitted(run, _spread(run, config))
-    steps = fixed * len(sizes) + per_token * sum(sizes)
-    validation = config.epochs * per_row * len(held_out)
+        run, _ = sft_run(task, loaded, timed, Path(scratch))
+        fixed, per_token = _fitted(run, _spread(run, timed))
+        steps = fixed * len(sizes) + per_token * sum(sizes) + _keeping(loaded, run, Path(scratch)) * sum(lengths)
+        scoring = config.epochs * (answering + _losses(run, validation))
     return {
-        "seconds": round(steps + validation + rehearsal, 1),
-        "parts": {"steps": round(steps, 1), "validation": round(validation, 1), "rehearsal": round(rehearsal, 1)},
+        "seconds": round(steps + scoring + rehearsal, 1),
+        "parts": {"steps": round(steps, 1), "validation": round(scoring, 1), "rehearsal": round(rehearsal, 1)},
         "steps": len(sizes), "tokens": sum(sizes), "peak_memory_mb": round(plan.peak_mb) if plan else None,
-        "micro_tokens": plan.micro_tokens if plan else config.micro_tokens, "checkpoint": plan.checkpoint if plan else False,
+        "micro_tokens": timed.micro_tokens, "checkpoint": plan.checkpoint if plan else False,
     }  # fmt: skip
 
 
-def _generation(task: Task, loaded: LoadedModel, config: SftConfig, held_out: Sequence) -> tuple[float, float]:
-    """Seconds per validation row and seconds for all general rows, timed on a few labelled answers' worth of tokens."""
-    rows = list(held_out[:TIMED_ROWS])
-    tokens = max(len(loaded.tokenizer(task.completion(row))["input_ids"]) for row in rows)
-    conversations = [task.conversation(row) for row in rows]
-    generate(loaded, conversations[:2], max_new_tokens=2)  # builds the decoder
+def _seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     started = time.perf_counter()
-    answers = generate(loaded, conversations, max_new_tokens=min(tokens, config.max_new_tokens), batch_size=32)
-    per_token = (time.perf_counter() - started) / sum(a.new_tokens for a in answers)
-    labelled = sum(len(loaded.tokenizer(task.completion(row))["input_ids"]) for row in rows) / len(rows)
-    return per_token * labelled, per_token * 64 * config.general_rows
+    done = work()
+    return time.perf_counter() - started, done
 
 
-def _spread(run: object, config: SftConfig) -> list[list[int]]:
+def _answering(task: Task, loaded: LoadedModel, config: SftConfig) -> float:
+    """Seconds to answer the validation rows that are scored after a pass, timed on a few labelled answers' worth of tokens."""
+    held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
+    rows = list(held_out[:TIMED_ROWS])
+    labelled = [len(loaded.tokenizer(task.completion(row))["input_ids"]) for row in rows]
+    conversations, limit = [task.conversation(row) for row in rows], min(max(labelled), config.max_new_tokens)
+    generate(loaded, conversations[:2], max_new_tokens=2)  # builds the decoder
+    seconds, answers = _seconds(lambda: generate(loaded, conversations, max_new_tokens=limit, batch_size=config.eval_batch_size))
+    return seconds / sum(a.new_tokens for a in answers) * statistics.mean(labelled) * len(held_out)
+
+
+def _rehearsal(loaded: LoadedModel, config: SftConfig) -> tuple[float, list[int]]:
+    """(seconds to answer all general prompts, tokens of each general row), from the answers to a few of them."""
+    prompts = [[{"role": "user", "content": text}] for text in rehearsal_prompts(config.general_rows)]
+    if not prompts:
+        return 0.0, []
+    few = prompts[:TIMED_ROWS]
+    seconds, answers = _seconds(lambda: generate(loaded, few, max_new_tokens=ANSWER_TOKENS, batch_size=config.eval_batch_size))
+    # the text is encoded again, as `rehearsal_examples` does: a made-up word may take more tokens than it was generated with
+    examples = [encode_example(loaded.tokenizer, prompt, a.text) for prompt, a in zip(few, answers, strict=True)]
+    tokens = round(statistics.mean(len(ids) - start for ids, start in examples))
+    lengths = [len(encode_prompt(loaded.tokenizer, prompt)) + tokens for prompt in prompts]
+    return seconds / len(few) * len(prompts), [n for n in lengths if n <= config.max_length]
+
+
+def _losses(run: Run, validation: Sequence[Example]) -> float:
+    """Seconds to compute the loss on all validation rows, from a few of them."""
+    few = validation[:TIMED_ROWS]
+    seconds, _ = _seconds(lambda: mean_loss(run.loss, few, run.config.micro_tokens))
+    return seconds * sum(len(ids) for ids, _, _ in validation) / sum(len(ids) for ids, _, _ in few)
+
+
+def _keeping(loaded: LoadedModel, run: Run, scratch: Path) -> float:
+    """Seconds a token to keep what enters the last layers; 0 if all layers are trained."""
+    rows, last = [ids for ids, _, _ in run.items], run.config.last_layers
+    prefix = rows[0][: shared_prefix_length([ids[:start] for ids, start, _ in run.items])]
+    folder, quiet = scratch / "timed", {"micro_tokens": run.config.micro_tokens, "say": lambda text: None}
+    seconds, kept = _seconds(lambda: keep_activations(loaded, rows, prefix, last, folder, **quiet))
+    return seconds / sum(run.lengths) if kept else 0.0
+
+
+def _spread(run: Run, config: SftConfig) -> list[list[int]]:
     """Steps of the first pass from the smallest to the largest, evenly apart."""
     plan = sorted(plan_epoch(run.lengths, config.batch_size, config.seed, 0), key=lambda batch: sum(run.lengths[i] for i in batch))
     return [plan[round(k * (len(plan) - 1) / (TIMED_STEPS - 1))] for k in range(TIMED_STEPS)]
 
 
-def _fitted(run: object, steps: Sequence[list[int]]) -> tuple[float, float]:
+def _fitted(run: Run, steps: Sequence[list[int]]) -> tuple[float, float]:
     """(seconds a step, seconds a token) by least squares over timed steps, the first run once before to warm up."""
     run.step(steps[0])
     points = []

@@ -4,16 +4,20 @@ Rows are sorted by length, finished rows leave the batch, and the results come b
 where it applies (`decode`), else transformers' model with left padding; CTranslate2 does it when asked (`ct2`).
 """
 
-from collections.abc import Callable, Sequence
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ftlab.ct2 import COMPUTE_TYPES, greedy_ct2, open_generator
 from ftlab.errors import DataError, UsageError
-from ftlab.models import LoadedModel, fast_decoder
+from ftlab.models import LoadedModel, fast_decoder, free_memory_mb
 
 ENGINES = ("auto", "torch", *COMPUTE_TYPES)
 STOPS = ("eos", "json")
+MOST_ROWS = 32  # computed together where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,11 @@ def generate(
     conversations: Sequence[Sequence[dict]],
     *,
     max_new_tokens: int = 160,
-    batch_size: int = 16,
+    batch_size: int | None = None,
     stop: str = "eos",
     engine: str = "auto",
     progress: Callable[[int], None] | None = None,
+    keep: Callable[[dict[int, Generation]], None] | None = None,
 ) -> list[Generation]:
     """Greedy answers to `conversations`, in their order.
 
@@ -65,15 +70,17 @@ def generate(
         loaded: model and tokenizer; the model is used as it stands (merge an adapter first, it is faster).
         conversations: chats ending before the assistant's answer.
         max_new_tokens: limit per answer; an answer cut there has `ended=False`.
-        batch_size: rows computed together; memory grows with it.
+        batch_size: rows computed together; memory grows with it. None: as many as half of the free memory holds, at most 32.
         stop: "eos": at the model's end token; "json": also where a JSON object that opened first is complete. The latter saves a
             token a row and hides what the model would have gone on to say, so scores are made with "eos".
         engine: "torch"; "ctranslate2", which gives the same tokens; "ctranslate2-int8", which gives others and needs scores of its
             own; "auto": torch.
         progress: called with the number of rows just finished.
+        keep: called with the answers just finished, by their place in `conversations`, so that an interrupt loses one batch only.
 
     Raises:
-        UsageError: an unknown `stop` or `engine`, or an engine that is not installed or cannot compute the model.
+        UsageError: an unknown `stop` or `engine`, an engine that is not installed, a model that cannot be computed, or too little
+            memory.
         DataError: a prompt leaves no room for an answer in the model's context.
     """
     import torch
@@ -85,25 +92,57 @@ def generate(
     if not conversations:
         return []
     prompts = [encode_prompt(loaded.tokenizer, conversation) for conversation in conversations]
-    _check_room(loaded, prompts, max_new_tokens)
+    check_room(loaded, prompts, max_new_tokens)
     prefix = prompts[0][: shared_prefix_length(prompts) if len(prompts) > 1 else 0]
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), i))
-    answers: dict[int, list[int]] = {}
-    with torch.inference_mode():
+    answers: dict[int, Generation] = {}
+    free_mb = free_memory_mb()
+    with torch.inference_mode(), _memory_told(len(prompts[order[0]]), max_new_tokens):
         decode = _decoding(loaded, prefix, max_new_tokens, stop, engine)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            for i, ids in zip(rows, decode([prompts[i][len(prefix) :] for i in rows]), strict=True):
-                answers[i] = ids
+        while len(answers) < len(order):
+            longest = len(prompts[order[len(answers)]])
+            size = batch_size or rows_that_fit(loaded.model, longest + max_new_tokens, free_mb)
+            rows = order[len(answers) : len(answers) + size]
+            found = zip(rows, decode([prompts[i] for i in rows]), strict=True)
+            done = {i: _generation(loaded.tokenizer, len(prompts[i]), ids, stop) for i, ids in found}
+            answers |= done
+            if keep:
+                keep(done)
             if progress:
                 progress(len(rows))
-    return [_generation(loaded.tokenizer, len(prompts[i]), answers[i], stop) for i in range(len(prompts))]
+    return [answers[i] for i in range(len(prompts))]
+
+
+def rows_that_fit(model: Any, tokens: int, free_mb: float) -> int:
+    """How many rows of `tokens` tokens, answers included, are computed together: 1 to 32, by their keys and values in 32 bits.
+
+    They get half of the free memory. A prefix is counted in each row, as transformers' cache holds it.
+    """
+    config = model.config.get_text_config(decoder=True)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    row_bytes = config.num_hidden_layers * 2 * heads * width * 4 * tokens
+    return int(max(1, min(MOST_ROWS, free_mb * 1e6 / 2 / row_bytes)))
+
+
+@contextmanager
+def _memory_told(longest: int, max_new_tokens: int) -> Iterator[None]:
+    """Turns a failed allocation into one sentence."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise UsageError(
+            f"--batch-size: expected a batch that fits into memory, found rows of up to {longest} tokens with {max_new_tokens} more for "
+            "the answer that do not; lower --batch-size or --max-new-tokens, or shorten the messages."
+        ) from None
 
 
 def _decoding(
     loaded: LoadedModel, prefix: list[int], max_new_tokens: int, stop: str, engine: str = "auto"
 ) -> Callable[[list[list[int]]], list[list[int]]]:
-    """A function from the prompts of a batch, less the prefix, to the token ids of their answers."""
+    """A function from the prompts of a batch, each of which begins with `prefix`, to the token ids of their answers."""
     tokenizer = loaded.tokenizer
 
     def ends(rows: int) -> Callable[[int, int], bool]:
@@ -115,18 +154,86 @@ def _decoding(
 
         return ended
 
+    def rest(prompts: list[list[int]]) -> list[list[int]]:
+        return [prompt[len(prefix) :] for prompt in prompts]
+
     if engine in COMPUTE_TYPES:
         generator = open_generator(loaded, engine)
         limits = {"prefix": prefix, "max_new_tokens": max_new_tokens}
-        return lambda prompts: greedy_ct2(generator, tokenizer, prompts, **limits, ended=ends(len(prompts)))
-    decoder, _ = fast_decoder(loaded)
+        return lambda prompts: greedy_ct2(generator, tokenizer, rest(prompts), **limits, ended=ends(len(prompts)))
+    decoder, reason = fast_decoder(loaded)
     if decoder is None:
+        prefix = prefix if _keeps_all(loaded) else []
+        _tell_slow(loaded, reason)
+        if not _goes_token_by_token(loaded.model):
+            return lambda prompts: _by_own_generate(loaded, prompts, max_new_tokens, ends(len(prompts)))
         cache = _prefill(loaded.model, prefix) if prefix else None
-        return lambda prompts: _decode(loaded, cache, len(prefix), prompts, max_new_tokens, ends(len(prompts)))
+        return lambda prompts: _decode(loaded, cache, len(prefix), rest(prompts), max_new_tokens, ends(len(prompts)))
     from ftlab.decode import greedy, prefill
 
     shared = prefill(decoder, prefix) if prefix else None
-    return lambda prompts: greedy(decoder, prompts, prefix=shared, max_new_tokens=max_new_tokens, ended=ends(len(prompts)))
+    return lambda prompts: greedy(decoder, rest(prompts), prefix=shared, max_new_tokens=max_new_tokens, ended=ends(len(prompts)))
+
+
+def _tell_slow(loaded: LoadedModel, reason: str | None) -> None:
+    if not loaded.told_slow:
+        print(f"{loaded.name}: the fast decoder does not apply: {reason}. Answers come from the slower path.", file=sys.stderr)
+        loaded.told_slow = True
+
+
+def _keeps_all(loaded: LoadedModel) -> bool:
+    """Whether each layer's cache keeps all positions, so that rows can go on from a shared prefix with padding behind it.
+
+    Raises:
+        UsageError: the model keeps a state instead of positions, into which padding would be mixed.
+    """
+    from transformers import DynamicCache
+    from transformers.cache_utils import DynamicLayer, LinearAttentionCacheLayerMixin
+
+    layers = DynamicCache(config=loaded.model.config).layers
+    if getattr(loaded.model, "_is_stateful", False) or any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in layers):
+        raise UsageError(
+            f"--model {loaded.name}: expected a model whose layers attend to keys and values, found {loaded.model.config.model_type}, "
+            "which keeps a running state; choose another model."
+        )
+    return all(type(layer) is DynamicLayer for layer in layers)
+
+
+def _goes_token_by_token(model: Any) -> bool:
+    """Whether a model gives right answers when called with new tokens and a cache of ours. One with an adapter that adds virtual
+    tokens or looks for a mark in the prompt does not: peft does its work in `generate`."""
+    configs = model.peft_config.values() if hasattr(model, "get_base_model") else []
+    return all(config.peft_type == "LORA" and not config.alora_invocation_tokens for config in configs)
+
+
+def _by_own_generate(
+    loaded: LoadedModel, prompts: list[list[int]], max_new_tokens: int, ended: Callable[[int, int], bool]
+) -> list[list[int]]:
+    """Greedy token ids by the model's own `generate`, rows of one length together: virtual tokens and padding do not mix."""
+    import torch
+    from transformers import GenerationConfig
+
+    ids = {"eos_token_id": loaded.tokenizer.eos_token_id, "pad_token_id": loaded.tokenizer.pad_token_id}
+    config = GenerationConfig(max_new_tokens=max_new_tokens, do_sample=False, **ids)
+    answers: list[list[int]] = [[] for _ in prompts]
+    for length in sorted({len(prompt) for prompt in prompts}):
+        rows = [i for i, prompt in enumerate(prompts) if len(prompt) == length]
+        going = dict.fromkeys(rows, True)
+
+        def stopped(input_ids: Any, scores: Any, rows: list[int] = rows, going: dict[int, bool] = going, **kwargs: Any) -> Any:
+            for row, token in zip(rows, input_ids[:, -1].tolist(), strict=True):
+                if going[row]:
+                    answers[row].append(token)
+                    going[row] = not ended(row, token)
+            return torch.tensor([not going[row] for row in rows])
+
+        batch = torch.tensor([prompts[i] for i in rows])  # (b, length)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Position ids are not supported")  # peft counts them anew, as it should
+            loaded.model.generate(
+                input_ids=batch, attention_mask=torch.ones_like(batch), generation_config=config, stopping_criteria=[stopped]
+            )
+    return answers
 
 
 class JsonEnd:
@@ -158,7 +265,8 @@ def _generation(tokenizer: Any, prompt_tokens: int, ids: list[int], stop: str) -
     return Generation(text, prompt_tokens, len(ids), at_end or (stop == "json" and JsonEnd().feed(text)))
 
 
-def _check_room(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+def check_room(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
+    """Raise DataError if a prompt leaves no room for an answer in the model's context, naming its place in `prompts`."""
     room = getattr(loaded.model.config, "max_position_embeddings", None)
     longest = max(range(len(prompts)), key=lambda i: len(prompts[i]))
     if room and len(prompts[longest]) + max_new_tokens > room:

@@ -13,7 +13,7 @@ Source: the algebra of Hu et al. (2021), LoRA; the tree is our own arrangement o
 transformers and peft. `why_not` says for which models it does not apply; everything else then takes transformers' own path.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,6 +25,7 @@ from torch.utils.checkpoint import checkpoint as run_again
 
 Layer = tuple[torch.Tensor | None, torch.Tensor | None]  # keys and values of one layer
 FAMILIES = ("llama", "qwen2", "mistral")  # the same blocks; they differ in biases and sizes, which are read off the weights
+PROJECTIONS = [*(("self_attn", f"{x}_proj") for x in "qkvo"), *(("mlp", f"{x}_proj") for x in ("gate", "up", "down"))]
 
 
 @dataclass(frozen=True)
@@ -89,15 +90,34 @@ def why_not(model: Any) -> str | None:
         return "it attends through a sliding window"
     if config.hidden_act != "silu":
         return f"its activation is {config.hidden_act}, not silu"
-    if "dynamic" in getattr(causal.model.rotary_emb, "rope_type", "default"):
+    if any(kind in getattr(causal.model.rotary_emb, "rope_type", "default") for kind in ("dynamic", "longrope")):
         return "its position encoding changes with the length"
+    if hasattr(model, "peft_config") and (reason := _more_than_lora(model.peft_config.values(), causal)):
+        return reason
+    for layer in causal.model.layers:
+        for part, name in PROJECTIONS:
+            found = getattr(getattr(layer, part), name, None)
+            if type(getattr(found, "base_layer", found)) is not torch.nn.Linear:
+                return f"its {name} is not a linear layer but {type(found).__name__}"
     weights = {causal.model.embed_tokens.weight, causal.lm_head.weight}
     if {w.device.type for w in weights} != {"cpu"} or {w.dtype for w in weights} - {torch.float32, torch.float64}:
         return "it is not in 32-bit floats on the CPU"
+    return None
+
+
+def _more_than_lora(configs: Iterable[Any], causal: Any) -> str | None:
+    """Why the adapters on `causal` do more than what is computed here; None if they are plain LoRA on linear layers."""
+    from peft.utils.other import AuxiliaryTrainingWrapper  # holds a trained copy, of a module or of single tokens
+
+    if any(config.is_prompt_learning for config in configs):
+        return "its adapter puts virtual tokens before the prompt"
     for name, module in causal.named_modules():
+        if isinstance(module, AuxiliaryTrainingWrapper):
+            return f"its adapter has a copy of {name}"
         if hasattr(module, "base_layer") and (reason := _odd_adapter(name, module)):
             return reason
-    return None
+    trained = (name for name, p in causal.named_parameters() if p.requires_grad and not {"lora_A", "lora_B"} & set(name.split(".")))
+    return next((f"{name} is trained beside the LoRA matrices" for name in trained), None)
 
 
 def _odd_adapter(name: str, layer: Any) -> str | None:
@@ -108,8 +128,10 @@ def _odd_adapter(name: str, layer: Any) -> str | None:
     if layer.merged or layer.disable_adapters or len(layer.active_adapters) != 1:
         return f"{name} has {len(layer.active_adapters)} active adapters, merged or switched off; expected one"
     (active,) = layer.active_adapters
-    if layer.use_dora.get(active) or getattr(layer.lora_dropout[active], "p", 0.0) > 0 or layer.lora_B[active].bias is not None:
-        return f"the adapter on {name} uses DoRA, dropout or a bias"
+    if active in layer.lora_variant:
+        return f"the adapter on {name} is a variant of LoRA (DoRA, aLoRA or another)"
+    if getattr(layer.lora_dropout[active], "p", 0.0) > 0 or layer.lora_B[active].bias is not None:
+        return f"the adapter on {name} uses dropout or a bias"
     return None
 
 
@@ -395,9 +417,15 @@ class FastDecoder:
         Args:
             checkpoint: keep only each layer's input for the backward pass and compute the rest again: less memory, a third more time.
             kept: a list that gets each layer's (keys, values), (N, K, D): what generation goes on from.
-            past: keys and values, (P, K, D) in each layer, of tokens that stand before every root: no gradient goes there.
+            past: keys and values, (P, K, D) in each layer, of tokens that stand before every root. For use without gradients
+                only: the backward pass does not know them.
             start: (layer, states that enter it, (N, hidden)), from `entering`; the layers before it are not computed.
+
+        Raises:
+            ValueError: `past` is given while gradients are on.
         """
+        if past and torch.is_grad_enabled():
+            raise ValueError("hidden: expected no gradients with `past`, found them on; call it under torch.no_grad().")
         first, x = start or (0, self.embedding[tree.input_ids])
         return self.final_norm(self._through(self.blocks[first:], x, tree, checkpoint, kept, past))
 

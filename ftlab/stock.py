@@ -4,6 +4,7 @@ loop is not made for (GPUs, several devices).
 Settings are those that a careful user of trl would choose on the device at hand; nothing is made slow on purpose.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,18 @@ from typing import Any
 
 from ftlab.artifact import lineage_origin, read_lineage, save_adapter_weights, write_lineage
 from ftlab.errors import UsageError
+from ftlab.evaluate import evaluate_outputs
+from ftlab.generate import generate
+from ftlab.lora import add_lora
 from ftlab.models import LoadedModel
-from ftlab.task import Task, stratified
-from ftlab.train.loss import Example
+from ftlab.task import Row, Task, stratified
+from ftlab.train.loop import make_folder
+from ftlab.train.loss import AnswerLoss, Example
+from ftlab.train.rehearsal import rehearsal_examples
 from ftlab.train.settings import SftConfig
+from ftlab.train.sft import REHEARSAL, encode_rows, mean_loss
+
+CURVE_SCORES = ("strict", "schema_valid", "class_right", "values_right", "fabricated", "unsafe")
 
 
 def _trl() -> Any:
@@ -26,7 +35,7 @@ def _trl() -> Any:
 
 
 def lora_config(rank: int, alpha: int) -> Any:
-    """The LoRA that `ftlab.lora.add_lora` makes, as a configuration for trl."""
+    """The LoRA that `ftlab.lora.add_lora` makes on all layers, as a configuration for trl."""
     from peft import LoraConfig
 
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -46,47 +55,80 @@ def _arguments(config: Any, out: Path) -> dict:
 
 
 def sft_trainer(loaded: LoadedModel, examples: Sequence[Example], config: SftConfig, out: Path) -> Any:
-    """trl's SFTTrainer on the very same tokens and labels: rows grouped by length, loss on the answers, LoRA on all linear layers.
+    """trl's SFTTrainer on the very same tokens, labels and LoRA matrices: rows grouped by length, loss on the answers.
 
     Loss weights other than 1 have no place in trl's trainer.
 
     Raises:
         UsageError: trl is not installed, or an example carries another weight than 1.
     """
+    trl = _trl()
     from datasets import Dataset
 
-    trl = _trl()
     if any(w != 1.0 for _, _, weights in examples for w in weights):
-        raise UsageError("--engine trl: expected text_weight 1, since trl's trainer weighs every token alike; set --text-weight 1.")
-    rows = [{"input_ids": ids, "labels": [-100] * start + ids[start:]} for ids, start, _ in examples]
+        raise UsageError(
+            "--trainer trl: expected text_weight 1, since trl's trainer weighs every token alike; set --text-weight 1."
+        )
+    rows = [{"input_ids": list(ids), "labels": [-100] * start + list(ids[start:])} for ids, start, _ in examples]
     arguments = trl.SFTConfig(**_arguments(config, out), train_sampling_strategy="group_by_length")
     return trl.SFTTrainer(
-        model=loaded.model,
+        model=add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers),
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=loaded.tokenizer,
-        peft_config=lora_config(config.rank, config.alpha),
     )
 
 
 def train_trl(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, profile_name: str) -> dict:
     """Train with trl's SFTTrainer and leave the adapter with its lineage in `out`; every token of an answer weighs alike.
 
-    Returns:
-        the lineage; its "training" holds the loss log of the trainer.
-    """
-    from ftlab.train.sft import encode_rows
+    All passes are made and only the last one is scored. `loaded` is left on the CPU, with the adapter on it.
 
+    Returns:
+        the lineage; its "training" is that of `train_sft` and "trainer", its curve has one point.
+
+    Raises:
+        UsageError: trl is not installed, `out` cannot be made, or a memory limit is set, which trl knows nothing of.
+        DataError: over-length rows.
+    """
+    _trl()
+    make_folder(out)
+    if config.memory_limit:
+        raise UsageError(
+            f"--trainer trl: expected no memory limit, since trl's trainer cannot keep one, found {config.memory_limit} MB; "
+            "set --memory-limit 0."
+        )
     config = replace(config, text_weight=1.0)
     rows = stratified(task.rows("train"), config.train_rows or len(task.rows("train")), task.class_field)
-    trainer = sft_trainer(loaded, encode_rows(task, rows, loaded.tokenizer, config.max_length), config, out)
+    examples = encode_rows(task, rows, loaded.tokenizer, config.max_length)
+    validation = encode_rows(task, task.rows("validation"), loaded.tokenizer, config.max_length)
+    examples += rehearsal_examples(
+        loaded, config.general_rows, out / REHEARSAL, config.max_length, batch_size=config.eval_batch_size
+    )
+    trainer = sft_trainer(loaded, examples, config, out)
+    started = time.monotonic()
     done = trainer.train()
-    loaded.model = trainer.model
+    seconds = time.monotonic() - started
+    loaded.model = trainer.model.to("cpu").eval()
     save_adapter_weights(loaded.model, out)
-    training = {"trainer": "trl", "rows": len(rows), "steps": done.global_step, "train_loss": done.training_loss}
-    origin = lineage_origin(task, loaded, config, profile_name)
-    write_lineage(out, origin | {"training": training})
+    (out / REHEARSAL).unlink(missing_ok=True)
+    held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
+    losses = {"train_loss": done.training_loss, "validation_loss": mean_loss(AnswerLoss(loaded), validation, config.micro_tokens)}
+    training = {
+        "trainer": "trl", "curve": [{"epoch": config.epochs, **losses, **_scores(task, loaded, held_out, config)}],
+        "best_epoch": config.epochs, "steps": done.global_step, "tokens": config.epochs * sum(len(ids) for ids, _, _ in examples),
+        "seconds": round(seconds, 1), "rows": len(rows), "general_rows": len(examples) - len(rows), "validation_rows": len(held_out),
+    }  # fmt: skip
+    write_lineage(out, lineage_origin(task, loaded, config, profile_name) | {"training": training})
     return read_lineage(out)
+
+
+def _scores(task: Task, loaded: LoadedModel, rows: Sequence[Row], config: SftConfig) -> dict[str, float]:
+    """Shares of the answers to `rows` that a point of the learning curve holds."""
+    conversations = [task.conversation(row) for row in rows]
+    answers = generate(loaded, conversations, max_new_tokens=config.max_new_tokens, batch_size=config.eval_batch_size)
+    scores = evaluate_outputs(task, rows, [a.text for a in answers])["scores"]
+    return {name: scores[name]["share"] for name in CURVE_SCORES}
 
 
 def dpo_trainer(loaded: LoadedModel, pairs: Sequence[dict], config: Any, out: Path) -> Any:
@@ -95,9 +137,9 @@ def dpo_trainer(loaded: LoadedModel, pairs: Sequence[dict], config: Any, out: Pa
     Raises:
         UsageError: trl is not installed.
     """
+    trl = _trl()
     from datasets import Dataset
 
-    trl = _trl()
     arguments = trl.DPOConfig(
         **_arguments(config, out), beta=config.beta, loss_type=["sigmoid", "sft"], loss_weights=[1.0, config.sft_weight],
         precompute_ref_log_probs=True,

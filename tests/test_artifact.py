@@ -7,8 +7,10 @@ import torch
 
 from ftlab.artifact import LINEAGE, WEIGHTS, apply_adapter, save_adapter_weights, write_json, write_lineage
 from ftlab.errors import DataError, UsageError
+from ftlab.generate import encode_prompt, generate
 from ftlab.lora import add_lora
 from ftlab.models import load_model
+from ftlab.task import file_sha256
 
 
 @pytest.fixture
@@ -62,6 +64,52 @@ def test_a_corrupt_file_without_lineage_is_one_sentence(saved, content):
     (folder / WEIGHTS).write_bytes(content)
     with pytest.raises(DataError, match="cannot be read"):
         apply_adapter(load_model("tiny"), folder)
+
+
+def _virtual():
+    from peft import PromptTuningConfig
+
+    return PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+
+
+def _prefixes():
+    from peft import PrefixTuningConfig
+
+    return PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
+
+
+def _activated():
+    from peft import LoraConfig
+
+    mark = load_model("tiny").tokenizer("assistant", add_special_tokens=False)["input_ids"]  # in each prompt
+    return LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear", alora_invocation_tokens=mark)
+
+
+@pytest.mark.parametrize("config", [_virtual, _prefixes, _activated])
+def test_an_adapter_that_cannot_be_merged_is_used_beside_the_weights(config, tmp_path, capsys):
+    """Told once, stored under its hash, and its answers are those of the whole row computed anew for each token."""
+    from peft import get_peft_model
+
+    adapted = get_peft_model(load_model("tiny").model, config())
+    for p in adapted.parameters():
+        torch.nn.init.normal_(p, std=0.5) if p.requires_grad else None
+    adapted.save_pretrained(tmp_path / "a")
+    loaded = load_model("tiny")
+    apply_adapter(loaded, tmp_path / "a")
+    assert capsys.readouterr().err.count("cannot be merged into the weights") == 1
+    assert loaded.adapter_sha256 == file_sha256(tmp_path / "a" / WEIGHTS) and not loaded.model.training
+    chats = [[{"role": "user", "content": text}] for text in ("hi", "what now?", "ho")]
+    answers = generate(loaded, chats, max_new_tokens=4)
+    assert [a.text for a in answers] == [loaded.tokenizer.decode(step_by_step(adapted.eval(), loaded, chat, 4)) for chat in chats]
+    assert [a.text for a in answers] != [a.text for a in generate(load_model("tiny"), chats, max_new_tokens=4)]
+
+
+@torch.no_grad()
+def step_by_step(model, loaded, chat, n):
+    ids = encode_prompt(loaded.tokenizer, chat)
+    for _ in range(n):
+        ids.append(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax().item())
+    return ids[-n:]
 
 
 def test_a_folder_without_weights_is_wrong_use(tmp_path):

@@ -1,10 +1,13 @@
 """The command line as a user meets it: exit statuses, one clear sentence, every row in its place."""
 
 import json
+from dataclasses import fields
 
 import pytest
 
-from ftlab.cli import main
+from ftlab.cli import _overrides, _parser, main
+from ftlab.errors import DataError
+from ftlab.train import SftConfig
 
 GOOD = '{"entities": {}, "intent": "unclear", "missing_info": ["intent"], "next_step": "Is it the password or the lock?"}'
 
@@ -98,3 +101,50 @@ def test_odd_characters_survive(tmp_path):
     (tmp_path / "o.jsonl").write_text(json.dumps({"id": "a", "input": "ñ \ud83d\ude42", "output": "\ud800"}))
     assert main(["check", "--task", "support_plan", str(tmp_path / "o.jsonl"), "--json", str(tmp_path / "c")]) == 0
     assert json.loads((tmp_path / "c").read_text())["first_cause"] == "format"
+
+
+def test_cost_predicts_and_writes(toy_folder, tmp_path, capsys):
+    out = tmp_path / "new" / "cost.json"
+    options = ["--profile", "smoke", "--train-rows", "8", "--general-rows", "0", "--rank", "2", "--json", str(out)]
+    assert main(["cost", "--task", str(toy_folder), *options]) == 0
+    cost = json.loads(out.read_text())
+    assert cost["steps"] == 1 and cost["tokens"] > 0 and "1 steps" in capsys.readouterr().out
+
+
+def test_bench_makes_the_folder_and_writes_its_figures(tmp_path, capsys):
+    out = tmp_path / "new" / "check.json"
+    assert main(["bench", "check", "--model", "tiny", "--rounds", "1", "--rows", "20", "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert result["identical_rows"] == 1.0 and result["rounds"][0]["ours"]["tokens"] == 20 and "check: " in capsys.readouterr().out
+
+
+def test_bench_keeps_the_kinds_it_has_finished(tmp_path, monkeypatch):
+    def bench(kind, **options):
+        if kind == "preference":
+            raise DataError("the process failed")
+        return {"kind": kind, **options}
+
+    monkeypatch.setattr("ftlab.bench.bench", bench)
+    assert main(["bench", "all", "--rounds", "2", "--json", str(tmp_path / "b.json")]) == 1
+    assert json.loads((tmp_path / "b.json").read_text()) == {"sft": {"kind": "sft", "rounds": 2}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"), [("growth", "--rows"), ("growth", "--task"), ("cost", "--rounds"), ("cost", "--model")]
+)
+def test_a_study_refuses_what_it_does_not_use(kind, option, capsys):
+    assert main(["bench", kind, option, "2"]) == 2
+    assert f"expected no {option}" in capsys.readouterr().err
+
+
+def test_layers_takes_rounds_as_seeds(monkeypatch):
+    monkeypatch.setattr("ftlab.bench.layers_study", seen := lambda **options: seen.options.update(options) or {})
+    seen.options = {}
+    assert main(["bench", "layers", "--rounds", "2", "--rows", "5"]) == 0
+    assert seen.options == {"seeds": 2, "rows": 5}
+
+
+def test_every_setting_of_the_table_is_an_option_and_an_override():
+    args = _parser().parse_args(["train", "--task", "t", "--out", "o", "--text-weight", "0.5", "--last-layers", "2"])
+    assert {name: value for name, value in _overrides(args).items() if value is not None} == {"text_weight": 0.5, "last_layers": 2}
+    assert set(_overrides(args)) <= {field.name for field in fields(SftConfig)}

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+import ftlab.decode
 import ftlab.generate
 from ftlab.decode import greedy
 from ftlab.errors import DataError, UsageError
-from ftlab.generate import JsonEnd, encode_example, encode_prompt, generate, shared_prefix_length
+from ftlab.generate import JsonEnd, encode_example, encode_prompt, generate, rows_that_fit, shared_prefix_length
 
 SYSTEM = {"role": "system", "content": "Answer in one word."}
 TEXTS = ["hi", "what is the time in Lima now?", "a", "please cancel my plan and tell nobody", "why?"]
@@ -123,3 +124,68 @@ def test_a_prompt_beyond_the_context_is_refused(tiny):
 
 def test_no_rows_give_no_answers(tiny):
     assert generate(tiny, []) == []
+
+
+def other(kind, tokenizer, **sizes):
+    """A random model of another family with the tiny model's tokens."""
+    import transformers
+
+    torch.manual_seed(0)
+    config = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 2, "initializer_range": 0.3} | sizes
+    model = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**config)).eval()
+    for settings in (model.config, model.generation_config):
+        settings.eos_token_id, settings.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    return model
+
+
+HEADS = {"intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+
+
+@pytest.mark.parametrize(("kind", "sizes"), [("Mistral", {}), ("Gemma2", {"layer_types": ["sliding_attention", "full_attention"]})])
+def test_sliding_windows_give_the_answers_of_single_rows(tiny, kind, sizes):
+    tiny.model = other(kind, tiny.tokenizer, sliding_window=5, **HEADS, **sizes)
+    answers = generate(tiny, conversations(), max_new_tokens=12, batch_size=5)
+    assert [a.text for a in answers] == [reference(tiny, c, 12) for c in conversations()]
+
+
+@pytest.mark.parametrize("kind", ["Mamba", "Lfm2"])
+def test_a_model_with_a_running_state_is_refused_in_one_sentence(tiny, kind):
+    sizes = {"Mamba": {"state_size": 4}, "Lfm2": HEADS | {"layer_types": ["conv", "full_attention"]}}[kind]
+    tiny.model = other(kind, tiny.tokenizer, **sizes)
+    with pytest.raises(UsageError, match=f"found {kind.lower()}, which keeps a running state; choose another model.$"):
+        generate(tiny, conversations()[:1], max_new_tokens=3)
+
+
+def test_the_slower_path_is_told_once_per_model(tiny, capsys):
+    tiny.model = other("Mistral", tiny.tokenizer, sliding_window=5, **HEADS)
+    for _ in range(2):
+        generate(tiny, conversations()[:1], max_new_tokens=1)
+    assert capsys.readouterr().err == (
+        "tiny: the fast decoder does not apply: it attends through a sliding window. Answers come from the slower path.\n"
+    )
+
+
+def test_rows_together_are_what_half_of_the_free_memory_holds(tiny):
+    row_mb = 2 * 2 * 2 * 16 * 4 * 100 / 1e6  # layers, keys and values, key heads, width, bytes, tokens
+    assert [rows_that_fit(tiny.model, 100, 2 * row_mb * n + 1e-6) for n in (0.5, 1, 7, 32, 1000)] == [1, 1, 7, 32, 32]
+    assert rows_that_fit(tiny.model, 100, float("inf")) == 32
+
+
+def test_without_a_batch_size_short_rows_share_larger_batches(tiny, monkeypatch):
+    """Memory for one of the long rows holds several of the short ones; every answer is reported as its batch ends."""
+    texts = ["long " * 40, *TEXTS]
+    longest = len(encode_prompt(tiny.tokenizer, conversations(texts)[0])) + 6
+    monkeypatch.setattr(ftlab.generate, "free_memory_mb", lambda: 2 * 2 * 2 * 2 * 16 * 4 * longest / 1e6 + 1e-6)
+    sizes, kept = [], {}
+    answers = generate(tiny, conversations(texts), max_new_tokens=6, progress=sizes.append, keep=kept.update)
+    assert sizes[0] == 1 and max(sizes) > 1 and sum(sizes) == 6
+    assert [kept[i] for i in range(6)] == answers
+
+
+def test_too_little_memory_is_one_sentence(tiny, monkeypatch):
+    monkeypatch.setattr(ftlab.decode, "greedy", lambda *args, **settings: torch.empty(2**50))
+    with pytest.raises(UsageError, match="^--batch-size: expected a batch that fits .* lower --batch-size or --max-new-tokens"):
+        generate(tiny, conversations(), max_new_tokens=3)
+    monkeypatch.setattr(ftlab.decode, "greedy", lambda *args, **settings: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):  # any other fault keeps its name
+        generate(tiny, conversations(), max_new_tokens=3)

@@ -142,13 +142,76 @@ def test_other_architectures_and_adapters_are_named_and_fall_back(tiny, capsys):
         GPTNeoXConfig(vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2)
     )
     assert "gpt_neox is not one of" in why_not(small)
-    assert "bfloat16" not in why_not(tiny.model.to(torch.bfloat16)) and "32-bit floats" in why_not(tiny.model)
+    assert why_not(tiny.model) is None
+    assert why_not(tiny.model.to(torch.bfloat16)) == "it is not in 32-bit floats on the CPU"
     tiny.model = get_peft_model(tiny.model.float(), LoraConfig(r=2, target_modules="all-linear", use_dora=True))
     assert "DoRA" in why_not(tiny.model)
     rows = examples([], [6, 4])
     loss, _ = AnswerLoss(tiny)(rows)
     assert "The fast path does not apply: the adapter on" in capsys.readouterr().out
     assert loss.item() == pytest.approx(plain_loss(tiny.model, rows)[0].item())
+
+
+def lora(**changes):
+    from peft import LoraConfig
+
+    return LoraConfig(**({"task_type": "CAUSAL_LM", "r": 2, "target_modules": "all-linear"} | changes))
+
+
+def virtual(kind):
+    import peft
+
+    return getattr(peft, kind)(task_type="CAUSAL_LM", num_virtual_tokens=2)
+
+
+MORE = {
+    "prompt tuning": (lambda: virtual("PromptTuningConfig"), "virtual tokens"),
+    "prefix tuning": (lambda: virtual("PrefixTuningConfig"), "virtual tokens"),
+    "aLoRA": (lambda: lora(alora_invocation_tokens=[5]), "variant of LoRA"),
+    "DoRA": (lambda: lora(use_dora=True), "variant of LoRA"),
+    "trained copies of norms": (lambda: lora(modules_to_save=["norm"]), "copy of model.layers.0.input_layernorm"),
+    "trained tokens": (lambda: lora(trainable_token_indices=[3]), "copy of model.embed_tokens"),
+    "dropout": (lambda: lora(lora_dropout=0.1), "dropout or a bias"),
+}
+
+
+@pytest.mark.parametrize(("config", "reason"), MORE.values(), ids=MORE)
+def test_an_adapter_that_is_more_than_lora_is_refused(tiny, config, reason):
+    from peft import get_peft_model
+
+    assert reason in why_not(get_peft_model(tiny.model, config()))
+
+
+def test_trained_biases_are_refused():
+    from peft import get_peft_model
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    sizes = {"vocab_size": 30, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    biased = [LlamaForCausalLM(LlamaConfig(**sizes, attention_bias=True)) for _ in range(2)]
+    assert why_not(get_peft_model(biased[0], lora())) is None
+    assert "bias is trained beside the LoRA matrices" in why_not(get_peft_model(biased[1], lora(bias="all")))
+
+
+def test_positions_that_change_with_the_length_and_other_projections_are_refused(tiny):
+    tiny.model.model.rotary_emb.rope_type = "longrope"
+    assert "changes with the length" in why_not(tiny.model)
+    tiny.model.model.rotary_emb.rope_type = "default"
+
+    class Scaled(torch.nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    tiny.model.model.layers[1].mlp.down_proj = Scaled(128, 64, bias=False)
+    assert why_not(tiny.model) == "its down_proj is not a linear layer but Scaled"
+
+
+def test_earlier_keys_are_refused_while_gradients_are_on(tiny):
+    decoder, kept = FastDecoder(tiny.model), []
+    with torch.no_grad():
+        decoder.hidden(rows_tree([[5, 6]]), kept=kept)
+        decoder.hidden(rows_tree([[7]]), past=kept)
+    with pytest.raises(ValueError, match="expected no gradients with `past`"):
+        decoder.hidden(rows_tree([[7]]), past=kept)
 
 
 def test_a_decoder_of_old_weights_is_never_used(tiny):

@@ -1,11 +1,18 @@
 """The main job end to end on a user's folder and the tiny model, through the command line."""
 
 import json
+import os
+import signal
 
 import pytest
 
 from ftlab.cli import main
-from ftlab.mainjob import few_shot_examples, run_main_job
+from ftlab.errors import UsageError
+from ftlab.mainjob import few_shot_examples, run_main_job, train_adapter
+from ftlab.models import load_model
+from ftlab.task import file_sha256
+from ftlab.train import sft_config
+from ftlab.train.loop import Run
 
 
 @pytest.fixture
@@ -108,8 +115,6 @@ def test_a_task_without_adapter_says_what_to_do(toy_folder, tmp_path, capsys):
 
 
 def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(toy_folder, tmp_path, monkeypatch, capsys):
-    from ftlab.train.loop import Run
-
     def interrupted(self, batch):
         raise KeyboardInterrupt
 
@@ -118,3 +123,54 @@ def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(toy_folder, tmp_path, 
     assert "--resume" in capsys.readouterr().err
     (kept,) = (tmp_path / "cache" / "outputs").glob("*.jsonl")
     assert len(kept.read_text().splitlines()) > 8  # the untuned model's answers of both prompts and to the general ones
+
+
+def trained(task, folder, **options):
+    """`train_adapter` on a fresh tiny model; gives (lineage, what was said)."""
+    said, passes = [], options.pop("epochs", 2)
+    config = sft_config("smoke", epochs=passes, train_rows=8, general_rows=0, **options.pop("changes", {}))
+    lineage = train_adapter(
+        task, load_model("tiny"), config, folder, profile_name="smoke", say=said.append, progress=False, **options
+    )
+    return lineage, said
+
+
+def interrupt_in_pass(monkeypatch, n):
+    """Ctrl-C in the first step of pass n."""
+    step = Run.step
+
+    def interrupted(self, batch):
+        if self.epoch == n - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch)
+
+    monkeypatch.setattr(Run, "step", interrupted)
+
+
+def test_training_again_and_stopping_goes_on_and_does_not_keep_half_of_it(toy_task, tmp_path, monkeypatch):
+    first, _ = trained(toy_task, tmp_path / "a")
+    interrupt_in_pass(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        trained(toy_task, tmp_path / "a")
+    assert not (tmp_path / "a" / "lineage.json").exists()
+    monkeypatch.undo()
+    again, said = trained(toy_task, tmp_path / "a", resume=True)
+    assert not any("already" in line for line in said)
+    assert again["adapter_sha256"] == first["adapter_sha256"] == file_sha256(tmp_path / "a" / "adapter_model.safetensors")
+
+
+def test_an_adapter_is_kept_only_with_the_weights_of_its_lineage(toy_task, tmp_path):
+    first, _ = trained(toy_task, tmp_path / "a")
+    assert "already" in trained(toy_task, tmp_path / "a", resume=True)[1][0]
+    assert "already" in trained(toy_task, tmp_path / "a", resume=True, changes={"eval_batch_size": 3})[1][0]
+    (tmp_path / "a" / "adapter_model.safetensors").write_bytes(b"other weights")
+    again, said = trained(toy_task, tmp_path / "a", resume=True)
+    assert not any("already" in line for line in said) and again["adapter_sha256"] == first["adapter_sha256"]
+
+
+def test_a_run_that_cannot_start_leaves_the_finished_adapter_as_it_is(toy_task, tmp_path):
+    trained(toy_task, tmp_path / "a")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()}
+    with pytest.raises(UsageError, match="--memory-limit"):
+        trained(toy_task, tmp_path / "a", changes={"memory_limit": 20})
+    assert {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()} == before

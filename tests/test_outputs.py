@@ -1,9 +1,12 @@
 """The store of outputs: nothing is generated twice, nothing of other weights or settings is taken."""
 
 import pytest
+from tokenizers.normalizers import Lowercase
 
+import ftlab.decode
 import ftlab.outputs
 from ftlab.artifact import apply_adapter, write_lineage
+from ftlab.errors import DataError
 from ftlab.lora import add_lora
 from ftlab.models import load_model
 from ftlab.outputs import cached_generate
@@ -62,25 +65,67 @@ def test_an_adapter_has_outputs_of_its_own(tiny, generated, tmp_path):
     assert generated == [2, 2]
 
 
-def test_a_line_cut_by_an_interrupt_is_generated_again(tiny, generated, tmp_path):
+def test_a_line_cut_by_an_interrupt_is_generated_again_once(tiny, generated, tmp_path):
     whole, _ = cached_generate(tiny, CHATS, **LIMIT)
     (store,) = (tmp_path / "cache" / "outputs").iterdir()
     store.write_text(store.read_text()[:-20])
     again, reused = cached_generate(tiny, CHATS, **LIMIT)
     assert again == whole and 0 < reused < 3 and generated == [2, 1]
+    assert cached_generate(tiny, CHATS, **LIMIT) == (whole, 3)  # what was added behind the cut line can be read
 
 
-def test_an_interrupted_call_keeps_the_chunks_before(tiny, monkeypatch, generated):
-    monkeypatch.setattr(ftlab.outputs, "CHUNK", 1)
-    real = ftlab.outputs.generate
+def test_an_interrupt_loses_one_batch_only(tiny, monkeypatch):
+    batches = []
+    real = ftlab.decode.greedy
 
-    def stops(loaded, conversations, **settings):
-        if len(generated) == 1:
+    def stops(decoder, prompts, **settings):
+        batches.append(prompts)
+        if len(batches) == 2:
             raise KeyboardInterrupt
-        return real(loaded, conversations, **settings)
+        return real(decoder, prompts, **settings)
 
-    monkeypatch.setattr(ftlab.outputs, "generate", stops)
+    monkeypatch.setattr(ftlab.decode, "greedy", stops)
     with pytest.raises(KeyboardInterrupt):
-        cached_generate(tiny, CHATS, **LIMIT)
-    monkeypatch.setattr(ftlab.outputs, "generate", real)
-    assert cached_generate(tiny, CHATS, **LIMIT)[1] == 2  # "hi" stands twice
+        cached_generate(tiny, CHATS, **LIMIT, batch_size=1)
+    assert cached_generate(tiny, CHATS, **LIMIT)[1] == 1  # the longest row is the first
+
+
+def test_a_store_that_cannot_be_written_is_told_once_and_loses_no_answer(tiny, tmp_path, capsys):
+    expected = [a.text for a in cached_generate(tiny, CHATS, **LIMIT, cache=False)[0]]
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    for _ in range(2):
+        answers, reused = cached_generate(tiny, CHATS, **LIMIT, batch_size=1)
+        assert [a.text for a in answers] == expected and reused == 0
+    assert capsys.readouterr().err.count("they are not kept for the next run") == 1
+
+
+def test_another_tokenizer_or_version_has_outputs_of_its_own(tiny, monkeypatch):
+    cached_generate(tiny, CHATS, **LIMIT)
+    monkeypatch.setattr(ftlab.outputs, "__version__", "another")
+    assert cached_generate(tiny, CHATS, **LIMIT)[1] == 0
+    tiny.tokenizer.backend_tokenizer.normalizer = Lowercase()
+    assert cached_generate(tiny, CHATS, **LIMIT)[1] == 0
+    assert cached_generate(tiny, CHATS, **LIMIT)[1] == 3
+
+
+def test_a_model_of_unknown_commit_is_never_stored(tiny):
+    tiny.sha256 = ""
+    assert [cached_generate(tiny, CHATS, **LIMIT)[1] for _ in range(2)] == [0, 0]
+
+
+def test_a_prompt_without_room_is_named_by_its_place_among_all(tiny):
+    tiny.model.config.max_position_embeddings = 100
+    cached_generate(tiny, CHATS, **LIMIT)
+    with pytest.raises(DataError, match="^prompt 4 of 4 has"):
+        cached_generate(tiny, [*CHATS, [{"role": "user", "content": "long " * 40}]], **LIMIT)
+
+
+def test_a_folder_is_known_by_its_weights_not_by_a_note_in_it(tiny, tmp_path):
+    hashes = []
+    for folder, change in ((tmp_path / "a", 0.0), (tmp_path / "b", 1.0)):
+        tiny.model.lm_head.weight.data += change
+        tiny.model.save_pretrained(folder)
+        tiny.tokenizer.save_pretrained(folder)
+        (folder / "weights.sha256").write_text("0" * 64)
+        hashes.append(load_model(str(folder)).sha256)
+    assert hashes[0] != hashes[1]

@@ -1,6 +1,7 @@
 """The package as a whole: light to import, its names in order, its imports one way."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +10,8 @@ import ftlab
 
 PACKAGE = Path(ftlab.__file__).parent
 ORDER = [
-    "errors", "language", "stats", "checks", "task", "llama", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "train", "stock", "evaluate", "baselines",
-    "regress", "mainjob", "cost", "bench", "bench_worker", "sidebyside", "plots", "report", "readme", "notebook", "cli", "__main__",
+    "errors", "language", "stats", "checks", "task", "llama", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "train", "evaluate", "stock",
+    "baselines", "regress", "mainjob", "cost", "bench", "bench_worker", "sidebyside", "plots", "report", "readme", "notebook", "cli", "__main__",
 ]  # fmt: skip
 FACES = {"plots", "report", "readme", "notebook", "cli", "sidebyside"}
 
@@ -47,6 +48,12 @@ def test_imports_go_one_way():
             continue
         for other in imports(path) - {own}:
             assert ORDER.index(other) < ORDER.index(own), f"{path.name} imports ftlab.{other}"
+
+
+def test_the_documented_order_is_this_one():
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    assert [name for cell in table for name in re.findall(r"`(\w+)`", cell)] == ORDER[:-1]  # all but __main__
 
 
 def test_faces_are_imported_by_faces_only():

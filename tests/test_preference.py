@@ -12,9 +12,10 @@ from test_llama import gradients, tuned
 import ftlab.train.preference as preference
 from ftlab.errors import DataError, UsageError
 from ftlab.llama import FastDecoder
-from ftlab.models import load_model
+from ftlab.models import load_model, resident_mb
 from ftlab.train import DpoConfig, train_dpo
-from ftlab.train.loop import Run
+from ftlab.train.loop import CHECKPOINT, Run
+from ftlab.train.memory import Shape, step_mb
 from ftlab.train.preference import (
     DpoLoss,
     Judged,
@@ -64,7 +65,10 @@ def settings(**changes):
     return DpoConfig(**({"epochs": 2, "batch_size": 2, "learning_rate": 1e-2, "rank": 4, "alpha": 8} | changes))
 
 
-@pytest.mark.parametrize("way", ["tree with prefix", "tree without prefix", "padded rows"])
+WAYS = ["tree with prefix", "tree with prefix, layers computed again", "tree without prefix", "padded rows"]
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_log_probabilities_and_gradients_are_those_of_each_answer_alone(tiny, way):
     """The last two pairs answer with tokens that both answers share at first, and with a prompt of a single token of its own."""
     pairs = encoded(tiny)
@@ -73,9 +77,12 @@ def test_log_probabilities_and_gradients_are_those_of_each_answer_alone(tiny, wa
     weights = torch.arange(1.0, 13.0, dtype=torch.float64)
     expected = torch.cat(logps_alone(model, pairs))
     expected_gradients = gradients(model, expected @ weights)
-    prefix = common_prefix(pairs) if way == "tree with prefix" else []
-    assert way != "tree with prefix" or len(prefix) > 10
-    found = torch.cat(plain_pair_logps(model, pairs) if way == "padded rows" else pair_logps(FastDecoder(model), pairs, prefix))
+    prefix = common_prefix(pairs) if "with prefix" in way else []
+    assert "with prefix" not in way or len(prefix) > 10
+    again = {"checkpoint": "again" in way}
+    found = torch.cat(
+        plain_pair_logps(model, pairs) if way == "padded rows" else pair_logps(FastDecoder(model), pairs, prefix, **again)
+    )
     assert torch.allclose(found, expected, rtol=1e-6)
     for name, grad in gradients(model, found @ weights).items():
         assert (grad - expected_gradients[name]).norm() <= 1e-6 * expected_gradients[name].norm(), name
@@ -160,7 +167,7 @@ def test_training_raises_the_margin_and_leaves_an_adapter(tiny, tmp_path):
     margins = [point["chosen_logp"] - point["rejected_logp"] for point in (before, after)]
     assert margins[1] > margins[0] + 1 and after["chosen_logp"] > before["chosen_logp"]
     assert after["reward_accuracy"] == 1.0 and summary["steps"] == 16 and summary["pairs"] == 4
-    assert (tmp_path / "adapter_model.safetensors").exists() and not (tmp_path / "checkpoint").exists()
+    assert (tmp_path / "adapter_model.safetensors").exists() and not (tmp_path / CHECKPOINT).exists()
 
 
 def test_the_reference_is_the_untuned_model_and_computed_once(tiny, tmp_path, monkeypatch):
@@ -215,11 +222,15 @@ def test_a_pause_changes_nothing(tmp_path, monkeypatch):
     assert weights[0] == weights[1]
 
 
-def test_other_architectures_train_by_their_own_path_and_say_so_once(tiny, tmp_path, capsys):
+def other_architecture():
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
     sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
-    tiny.model = GPTNeoXForCausalLM(GPTNeoXConfig(**sizes)).eval()
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**sizes)).eval()
+
+
+def test_other_architectures_train_by_their_own_path_and_say_so_once(tiny, tmp_path, capsys):
+    tiny.model = other_architecture()
     summary = train_dpo(tiny, PAIRS, settings(), tmp_path, progress=False)
     assert capsys.readouterr().out.count("The fast path does not apply: the architecture gpt_neox") == 1
     assert summary["curve"][-1]["chosen_logp"] > summary["before"]["chosen_logp"]
@@ -268,8 +279,40 @@ def test_every_broken_line_of_a_pairs_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"beta": 0}, {"sft_weight": -0.1}, {"warmup": 1}, {"epochs": 0}, {"learning_rate": float("nan")}]
+    "changes",
+    [{"beta": 0}, {"sft_weight": -0.1}, {"warmup": 1}, {"epochs": 0}, {"learning_rate": float("nan")}, {"memory_limit": -1}],
 )
-def test_settings_that_cannot_work_are_refused(changes):
-    with pytest.raises(UsageError, match="expected"):
+def test_settings_that_cannot_work_are_refused_by_their_names_in_python(changes):
+    (name,) = changes
+    with pytest.raises(UsageError, match=f"^{name}: expected"):
         DpoConfig(**changes)
+
+
+def test_a_damaged_reference_is_computed_again(tiny, tmp_path):
+    pairs, keep = encoded(tiny), tmp_path / "reference.json"
+    first = reference_logps(tiny, pairs, keep)
+    whole = keep.read_bytes()
+    for damage in (whole[:40], b"\xff", b"[]"):
+        keep.write_bytes(damage)
+        assert reference_logps(tiny, pairs, keep) == first and keep.read_bytes() == whole
+
+
+def test_memory_is_planned_for_pairs_and_the_plan_reaches_the_run(tiny, tmp_path):
+    """A limit that only a smaller micro-batch keeps, then one that nothing keeps."""
+    longest = max(pair.tokens for pair in encoded(tiny))
+    sizes = {"row_tokens": longest, "rank": 4, "micro_tokens": longest}
+    most, least = (
+        resident_mb() + step_mb(Shape.of(tiny.model), **sizes | {"micro_tokens": n}, checkpoint=False) for n in (9000, 900)
+    )
+    run = preference.dpo_run(tiny, PAIRS, settings(micro_tokens=9000, memory_limit=int((most + least) / 2)), tmp_path)
+    assert run.config.micro_tokens == run.plan.micro_tokens < 9000 and not run.loss.checkpoint
+    with pytest.raises(
+        UsageError, match=rf"^memory_limit: expected at least \d+ MB for rows of up to {longest} .* lower max_length"
+    ):
+        preference.dpo_run(load_model("tiny"), PAIRS, settings(memory_limit=20), tmp_path)
+
+
+def test_a_memory_limit_on_the_slow_path_is_said_to_have_no_effect(tiny, tmp_path, capsys):
+    tiny.model = other_architecture()
+    preference.dpo_run(tiny, PAIRS, settings(memory_limit=20), tmp_path)
+    assert capsys.readouterr().out.count("memory_limit has no effect: memory is planned for the fast path") == 1

@@ -5,8 +5,8 @@ items, divided by their summed weight.
 """
 
 import json
+import os
 import random
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from ftlab.artifact import save_adapter_weights
-from ftlab.errors import DataError
+from ftlab.artifact import LINEAGE, save_adapter_weights
+from ftlab.errors import DataError, UsageError
+from ftlab.train.memory import Plan
 
+CHECKPOINT = "checkpoint.safetensors"  # LoRA matrices and optimizer, with the counters as JSON in the file's header
 SAVE_EVERY_S = 120  # seconds between checkpoints inside a pass
 
 
@@ -99,13 +101,26 @@ class _Stop:
             signal.signal(signal.SIGINT, before)
 
 
+def make_folder(folder: Path) -> None:
+    """Make the folder of a run, if it is not there.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"{folder}: expected a folder or a place for one, found neither ({reason}); choose another.") from None
+
+
 class Run:
     """The state of one training run: what a checkpoint holds and how it moves on.
 
     Args:
         model: a peft model, whose trainable matrices are tuned.
         config: settings; those of `LoopConfig` are read.
-        out: folder for the best adapter and checkpoint/.
+        out: folder for the best adapter and checkpoint.safetensors.
         items: what is trained on.
         lengths: tokens of each item.
         weights: weight of each item.
@@ -115,6 +130,7 @@ class Run:
 
     Attributes:
         loss: to be set before the first step, after `load`.
+        plan: the memory plan, where one was made.
         curve: one point a pass: {"epoch", "train_loss", **what was measured after it}.
     """
 
@@ -143,9 +159,12 @@ class Run:
         self.curve: list[dict] = []
         self.saved_at = time.monotonic()
         self.loss: Loss
+        self.plan: Plan | None = None
 
     def train(self, measure: Callable[[], dict], *, patience: int | None = None, progress: bool = True) -> None:
         """All passes that are left; then the best adapter is in the model and the checkpoint is gone.
+
+        The lineage of an earlier adapter in the folder is removed first: it would speak for weights that are replaced pass by pass.
 
         Args:
             measure: what to note on the curve after each pass.
@@ -154,11 +173,14 @@ class Run:
         Raises:
             KeyboardInterrupt: after the state was saved.
         """
+        (self.out / LINEAGE).unlink(missing_ok=True)
         stop = _Stop()
         with stop.listening():
             while self.epoch < self.config.epochs and not self.out_of_patience(patience):
                 self.train_epoch(stop, progress)
-                self.end_epoch(measure(), progress)
+                self.end_epoch(measure(), progress)  # saves the state
+                if stop.asked:  # while measuring
+                    raise KeyboardInterrupt
         self.finish()
 
     def train_epoch(self, stop: _Stop, progress: bool) -> None:
@@ -223,21 +245,30 @@ class Run:
         return patience is not None and bool(self.curve) and self.epoch - self.best()["epoch"] >= patience
 
     def save(self) -> None:
-        """Write everything that going on needs, beside the old checkpoint, then put it in its place."""
+        """Write everything that going on needs, in the place of the old checkpoint in one step.
+
+        Raises:
+            DataError: the disk is full or cannot be written; the old checkpoint is still there.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        fresh, place = self.out / "checkpoint.partial", self.out / "checkpoint"
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
         tensors = {f"lora.{name}": p.detach().contiguous() for name, p in self.named.items()}
         for name, p in self.named.items():
             tensors |= {
                 f"{key}.{name}": self.optimizer.state[p][key] for key in ("exp_avg", "exp_avg_sq", "step") if self.optimizer.state
             }
-        save_file(tensors, fresh / "state.safetensors")
-        (fresh / "state.json").write_text(json.dumps(self._counters() | {"origin": self.origin}))
-        shutil.rmtree(place, ignore_errors=True)
-        fresh.rename(place)
+        place, partial = self.out / CHECKPOINT, self.out / f"{CHECKPOINT}.partial"
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, partial, metadata={"state": json.dumps(self._counters() | {"origin": self.origin})})
+            os.replace(partial, place)
+        except (OSError, SafetensorError) as error:  # the latter is what a full disk comes as
+            partial.unlink(missing_ok=True)
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(
+                f"{place}: the checkpoint could not be written ({reason}); make room or choose another --out."
+            ) from None
         self.saved_at = time.monotonic()
 
     def _counters(self) -> dict:
@@ -251,19 +282,20 @@ class Run:
             DataError: it is damaged, or belongs to other settings, rows or another base model.
         """
         import torch
-        from safetensors.torch import load_file
+        from safetensors import safe_open
 
-        place = self.out / "checkpoint"
+        place = self.out / CHECKPOINT
         if not place.exists():
             return
         try:
-            state = json.loads((place / "state.json").read_text())
-            tensors = load_file(place / "state.safetensors")
+            with safe_open(place, "pt") as file:
+                state = json.loads(file.metadata()["state"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
         except Exception as error:  # safetensors raises its own kinds for each sort of damage
-            raise DataError(f"{place}: the checkpoint is damaged ({error}); delete the folder to start afresh.") from None
-        if different := [key for key in self.origin if json.loads(json.dumps(self.origin[key])) != state["origin"].get(key)]:
+            raise DataError(f"{place}: the checkpoint is damaged ({error}); delete the file to start afresh.") from None
+        if different := _differences(json.loads(json.dumps(self.origin)), state["origin"]):
             raise DataError(
-                f"{place}: made with other {' and '.join(different)}; use the same, or another --out, or leave out --resume."
+                f"{place}: made with other {', '.join(different)}; use the same, or another --out, or leave out --resume."
             )
         for name in self._counters():
             setattr(self, name, state[name])
@@ -279,7 +311,8 @@ class Run:
 
         read_adapter_weights(self.model, self.out)
         self.loss.refresh()
-        shutil.rmtree(self.out / "checkpoint", ignore_errors=True)
+        for name in (CHECKPOINT, f"{CHECKPOINT}.partial"):
+            (self.out / name).unlink(missing_ok=True)
 
     def summary(self) -> dict:
         return {
@@ -289,3 +322,11 @@ class Run:
             "tokens": self.tokens,
             "seconds": round(self.seconds, 1),
         }
+
+
+def _differences(now: dict, then: dict) -> list[str]:
+    """What differs between two origins: settings with both values, anything else (hashes) by its name."""
+    ours, theirs = now.get("config", {}), then.get("config", {})
+    names = [name for name in {**theirs, **ours} if ours.get(name) != theirs.get(name)]
+    settings = [f"{name} ({theirs.get(name)}, now {ours.get(name)})" for name in names]
+    return settings + [key for key in now if key != "config" and now[key] != then.get(key)]

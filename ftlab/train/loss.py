@@ -8,16 +8,36 @@ from typing import Any
 from ftlab.models import LoadedModel, fast_decoder
 from ftlab.train.activations import Activations
 
-Example = tuple[list[int], int, list[float]]  # input_ids, prompt_length, one loss weight per label
+# input_ids (an array of 32-bit integers for a task's rows: 100,000 of them stay small), prompt_length, one loss weight per label
+Example = tuple[Sequence[int], int, Sequence[float]]
 
 
-class AnswerLoss:
+class DecoderLoss:
+    """What the losses have in common: the fast decoder where it applies, and one line where it does not.
+
+    Attributes:
+        decoder: the fast decoder, None where it does not apply.
+    """
+
+    def __init__(self, loaded: LoadedModel, say: Callable[[str], None]):
+        self.model = loaded.model
+        self.decoder, reason = fast_decoder(loaded)
+        if reason:
+            say(f"The fast path does not apply: {reason}. Training takes transformers' own, slower path.")
+
+    def refresh(self) -> None:
+        """To be called after the LoRA matrices changed."""
+        if self.decoder is not None:
+            self.decoder.refresh()
+
+
+class AnswerLoss(DecoderLoss):
     """Called with the examples of a micro-batch, gives (weighted sum of the losses of their labels, sum of the weights).
 
     Args:
         loaded: the model to tune, LoRA already on it.
         prefix: the tokens that most prompts begin with, computed once per micro-batch.
-        checkpoint: less memory, a third more time; see `FastDecoder.hidden`.
+        checkpoint: less memory, a third more time, in the fast decoder; see `FastDecoder.hidden`.
         activations: kept states, where the rows that have them start; any other rows are computed whole.
         say: told once why the fast decoder does not apply, if it does not.
     """
@@ -31,23 +51,13 @@ class AnswerLoss:
         activations: Activations | None = None,
         say: Callable[[str], None] = print,
     ):
-        self.model, self.prefix, self.checkpoint, self.activations = loaded.model, tuple(prefix), checkpoint, activations
-        self.decoder, reason = fast_decoder(loaded)
-        if reason:
-            say(f"The fast path does not apply: {reason}. Training takes transformers' own, slower path.")
-            if checkpoint:
-                self.model.gradient_checkpointing_enable({"use_reentrant": False})
-                self.model.enable_input_require_grads()
+        super().__init__(loaded, say)
+        self.prefix, self.checkpoint, self.activations = tuple(prefix), checkpoint, activations
 
     def __call__(self, examples: Sequence[Example]) -> tuple[Any, float]:
         if self.decoder is None:
             return plain_loss(self.model, examples)
         return packed_loss(self.decoder, examples, self.prefix, checkpoint=self.checkpoint, activations=self.activations)
-
-    def refresh(self) -> None:
-        """To be called after the LoRA matrices changed."""
-        if self.decoder is not None:
-            self.decoder.refresh()
 
 
 def plain_loss(model: Any, examples: Sequence[Example]) -> tuple[Any, float]:

@@ -4,19 +4,31 @@ The estimate counts what the fast decoder keeps for its backward pass, tensor by
 measured peaks.
 """
 
-import os
-from collections.abc import Sequence
+import ctypes
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ftlab.errors import UsageError
-from ftlab.models import peak_memory_mb
+from ftlab.models import LoadedModel, free_memory_mb, resident_mb, why_not_fast
+from ftlab.train.settings import option
 
 FLOAT = 4  # bytes
 PIECE = 128  # labels that the loss handles at once (`llama._TokenLosses.PIECE`)
-SPARE = 1.1  # allocators round up and keep some freed blocks
+CODE = 20  # MB of the libraries that are first read in by a training step
+AGAIN = 2.5  # rooms of a layer that is computed again in the backward pass: itself, and the gaps that its first pass left
+SPARE = 1.3  # of what comes and goes with a micro-batch: blocks that one freed do not all serve the next
 LEAST_TOKENS = 32  # a smaller micro-batch saves nothing that the fixed parts do not outweigh
+
+
+class MemoryConfig(Protocol):
+    """The settings that a plan reads; `SftConfig` and `DpoConfig` say what they mean."""
+
+    micro_tokens: int
+    rank: int
+    memory_limit: int
 
 
 @dataclass(frozen=True)
@@ -50,26 +62,28 @@ class Shape:
         attention = 2 * self.hidden + 2 * (queries + keys) + keys + self.heads * row_tokens + queries
         return attention + 2 * self.hidden + 3 * self.inner
 
-    def lora_parameters(self, rank: int) -> int:
+    def lora_parameters(self, rank: int, layers: int) -> int:
         queries, keys = self.heads * self.head_dim, self.key_heads * self.head_dim
         sides = 2 * (self.hidden + queries) + 2 * (self.hidden + keys) + 3 * (self.hidden + self.inner)
-        return self.layers * rank * sides
+        return layers * rank * sides
 
 
-def step_mb(shape: Shape, *, micro_tokens: int, row_tokens: int, rank: int, checkpoint: bool) -> float:
+def step_mb(shape: Shape, *, micro_tokens: int, row_tokens: int, rank: int, checkpoint: bool, last_layers: int = 0) -> float:
     """Megabytes that training adds to a process that holds the loaded model: merged weights, LoRA with its optimizer, one micro-batch.
 
     Args:
         micro_tokens: tokens computed at once; at least one whole row.
         row_tokens: tokens of the longest row.
+        last_layers: how many layers are trained; 0 means all. The others keep nothing for the backward pass.
     """
+    layers = last_layers or shape.layers
     tokens = max(micro_tokens, row_tokens)
     per_layer = shape.kept_floats(row_tokens)
-    kept = per_layer + shape.layers * shape.hidden if checkpoint else shape.layers * per_layer
+    kept = AGAIN * per_layer + layers * shape.hidden if checkpoint else layers * per_layer
     passing = 2 * shape.hidden + 4 * shape.inner  # gradients of one layer on their way through
     loss = 2 * min(PIECE, tokens) * shape.vocabulary
-    numbers = shape.body + 4 * shape.lora_parameters(rank) + tokens * (kept + passing) + loss
-    return SPARE * FLOAT * numbers / 1e6
+    numbers = shape.body + 4 * shape.lora_parameters(rank, layers) + SPARE * (tokens * (kept + passing) + loss)
+    return CODE + FLOAT * numbers / 1e6
 
 
 @dataclass(frozen=True)
@@ -85,53 +99,80 @@ class Plan:
         return f"memory: {self.micro_tokens} tokens at once{again}; a peak of about {self.peak_mb / 1000:.1f} GB is expected"
 
 
-def plan_memory(model: Any, lengths: Sequence[int], *, micro_tokens: int, rank: int, limit_mb: int = 0) -> Plan:
+def plan_memory(
+    model: Any,
+    lengths: Sequence[int],
+    *,
+    micro_tokens: int,
+    rank: int,
+    limit_mb: int = 0,
+    last_layers: int = 0,
+    named: Callable[[str], str] = option,
+) -> Plan:
     """The largest micro-batch up to `micro_tokens` that fits; checkpointing only if nothing fits without.
 
     Args:
         lengths: tokens of each row.
         limit_mb: what the process may hold in all; 0 means what it holds and what the machine (or its container) has free.
+        last_layers: how many layers are trained; 0 means all.
+        named: what a setting is called in messages.
 
     Raises:
         UsageError: even the smallest does not fit; says what to lower.
     """
     shape, held, longest = Shape.of(model), resident_mb(), max(lengths)
     limit = limit_mb or held + free_memory_mb()
+    sizes = {"row_tokens": longest, "rank": rank, "last_layers": last_layers}
+    least = float("inf")
     for checkpoint in (False, True):
-        tokens = micro_tokens
-        while tokens >= LEAST_TOKENS:
-            peak = held + step_mb(shape, micro_tokens=tokens, row_tokens=longest, rank=rank, checkpoint=checkpoint)
+        for tokens in _smaller_and_smaller(micro_tokens):
+            peak = held + step_mb(shape, micro_tokens=tokens, checkpoint=checkpoint, **sizes)
             if peak <= limit:
                 return Plan(tokens, checkpoint, peak)
-            tokens = tokens * 3 // 4
+            least = min(least, peak)
     raise UsageError(
-        f"--memory-limit: expected at least {peak:.0f} MB for rows of up to {longest} tokens, found {limit:.0f} MB"
-        f"{'' if limit_mb else ' free on this machine'}; lower --max-length (and shorten the rows) or --rank, or take a smaller --model."
+        f"{named('memory_limit')}: expected at least {least:.0f} MB for rows of up to {longest} tokens, found {limit:.0f} MB"
+        f"{'' if limit_mb else ' free on this machine'}; lower {named('max_length')} (and shorten the rows) or {named('rank')}, "
+        f"or take a smaller {named('model')}."
     )
 
 
-def resident_mb() -> float:
-    """Memory that this process holds now; its peak where the system does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return peak_memory_mb()
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+def _smaller_and_smaller(micro_tokens: int) -> Iterator[int]:
+    """`micro_tokens`, then three quarters of it and so on down to `LEAST_TOKENS`."""
+    yield micro_tokens
+    while (micro_tokens := micro_tokens * 3 // 4) >= LEAST_TOKENS:
+        yield micro_tokens
 
 
-def free_memory_mb() -> float:
-    """What this process could still take: the machine's free memory, or less if its container is limited. Infinite if unknown."""
-    found = [float("inf")]
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        found.append(float(lines["MemAvailable"].split()[0]) / 1000)
-    except (OSError, KeyError):
-        pass
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        if limit != "max":
-            found.append((int(limit) - int((group / "memory.current").read_text())) / 1e6)
-    except OSError:
-        pass
-    return min(found)
+def plan_training(
+    loaded: LoadedModel,
+    lengths: Sequence[int],
+    config: MemoryConfig,
+    *,
+    last_layers: int = 0,
+    named: Callable[[str], str] = option,
+    say: Callable[[str], None] = print,
+) -> Plan | None:
+    """The plan for training `loaded`, measured after what training does not need was released; see `plan_memory`.
+
+    Returns:
+        None where the fast decoder, which the estimate is made for, does not apply; `say` is told if a limit was asked for.
+    """
+    if reason := why_not_fast(loaded):
+        if config.memory_limit:
+            say(f"{named('memory_limit')} has no effect: memory is planned for the fast path, which does not apply ({reason}).")
+        return None
+    importlib.import_module("peft")  # training will: what it takes is then counted as held
+    release(loaded)
+    sizes = {"micro_tokens": config.micro_tokens, "rank": config.rank, "limit_mb": config.memory_limit}
+    return plan_memory(loaded.model, lengths, **sizes, last_layers=last_layers, named=named)
+
+
+def release(loaded: LoadedModel) -> None:
+    """Drop the decoder of the model as it stands, which adding LoRA makes useless, and give freed memory back to the system."""
+    loaded._decoder = None
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)  # `tune_cpu` told it to keep what is freed
+        except (OSError, AttributeError):  # another C library: nothing was kept
+            pass

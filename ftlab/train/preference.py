@@ -12,18 +12,21 @@ Preference Optimization. The normalisation is that of trl 1.16's DPOTrainer with
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ftlab.artifact import write_json
 from ftlab.errors import DataError, UsageError
 from ftlab.generate import encode_example, shared_prefix_length
 from ftlab.lora import add_lora
 from ftlab.models import LoadedModel, fast_decoder
 from ftlab.task import dump_output, read_rows
-from ftlab.train.loop import Run, micro_batches
+from ftlab.train.kept import read_kept, write_kept
+from ftlab.train.loop import Run, make_folder, micro_batches
+from ftlab.train.loss import DecoderLoss
+from ftlab.train.memory import plan_training
+from ftlab.train.settings import decisive
 
 REFERENCE = "reference.json"  # the untuned model's log-probabilities, in the run's folder
 
@@ -33,7 +36,7 @@ class DpoConfig:
     """Preference tuning with LoRA: units, meanings, reasons.
 
     Raises:
-        UsageError: a value that cannot work, in the words of the command line.
+        UsageError: a value that cannot work.
     """
 
     learning_rate: float = 2e-4  # a tenth of SFT's: large steps widen the margin by making both answers unlikely; not yet tried out
@@ -44,6 +47,7 @@ class DpoConfig:
     alpha: int = 32  # LoRA scale: twice the rank, as in SFT
     batch_size: int = 8  # pairs per optimizer step
     micro_tokens: int = 900  # tokens of prompts and both answers computed at once: sets peak memory, changes no result
+    memory_limit: int = 0  # MB that the process may hold; the micro-batch is made to fit; 0 means what the machine has free
     warmup: float = 0.06  # share of the steps in which the rate rises from 0: the first gradients are the wildest
     max_grad_norm: float = 1.0  # longer gradients are cut to this length: one odd pair cannot spoil a step
     max_length: int = 512  # tokens of a prompt with one answer at most; longer pairs are refused, never cut
@@ -53,11 +57,12 @@ class DpoConfig:
         above_0 = ("learning_rate", "epochs", "beta", "rank", "alpha", "batch_size", "micro_tokens", "max_grad_norm", "max_length")
         for name in above_0:
             if not getattr(self, name) > 0:
-                raise UsageError(f"--{name.replace('_', '-')}: expected a number above 0, found {getattr(self, name)}.")
-        if not self.sft_weight >= 0:
-            raise UsageError(f"--sft-weight: expected 0 or a number above it, found {self.sft_weight}.")
+                raise UsageError(f"{name}: expected a number above 0, found {getattr(self, name)}.")
+        for name in ("sft_weight", "memory_limit"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"{name}: expected 0 or a number above it, found {getattr(self, name)}.")
         if not 0 <= self.warmup < 1:
-            raise UsageError(f"--warmup: expected a share from 0 up to 1, found {self.warmup}.")
+            raise UsageError(f"warmup: expected a share from 0 up to 1, found {self.warmup}.")
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,7 @@ def encode_pairs(preferences: Sequence[Preference], tokenizer: Any, max_length: 
         pairs.append(pair)
         problems += [f"{preference.where or preference.id}: {fault}" for fault in _faults(preference, pair, max_length)]
     if problems:
-        raise DataError(f"{len(problems)} fault(s) in the pairs; mend or remove each of these, or raise --max-length:", problems)
+        raise DataError(f"{len(problems)} fault(s) in the pairs; mend or remove each of these, or raise max_length:", problems)
     return pairs
 
 
@@ -176,8 +181,12 @@ def pair_tree(pairs: Sequence[Pair], prefix: Sequence[int] = ()) -> Any:
     return Tree(tuple(segments), tuple(parents))
 
 
-def pair_logps(decoder: Any, pairs: Sequence[Pair], prefix: Sequence[int] = ()) -> tuple[Any, Any]:
-    """Log-probabilities in nats of the chosen and of the rejected answers, (B,) each, by the fast decoder (`FastDecoder`)."""
+def pair_logps(decoder: Any, pairs: Sequence[Pair], prefix: Sequence[int] = (), *, checkpoint: bool = False) -> tuple[Any, Any]:
+    """Log-probabilities in nats of the chosen and of the rejected answers, (B,) each, by the fast decoder (`FastDecoder`).
+
+    Args:
+        checkpoint: less memory, a third more time; see `FastDecoder.hidden`.
+    """
     import torch
 
     from ftlab.llama import token_losses
@@ -190,7 +199,7 @@ def pair_logps(decoder: Any, pairs: Sequence[Pair], prefix: Sequence[int] = ()) 
             span = tree.span(prompt + answer)
             # subtle: the first token of an answer is predicted by the last of its prompt, which is not the token packed before it
             states += [torch.tensor([tree.ends[prompt] - 1]), torch.arange(span.start, span.stop - 1)]
-    hidden = decoder.hidden(tree)  # (N, D)
+    hidden = decoder.hidden(tree, checkpoint=checkpoint)  # (N, D)
     return _summed(token_losses(hidden[torch.cat(states)], decoder.head, _labels(pairs)), pairs)
 
 
@@ -252,15 +261,13 @@ def reference_logps(
         micro_tokens: tokens computed at once.
     """
     key = None if loaded.adapter_sha256 is None else _key(loaded.sha256, loaded.adapter_sha256, pairs)
-    kept = json.loads(keep.read_text(encoding="utf-8")) if key and keep.exists() else {}
-    if key and kept.get("key") == key:
-        return [tuple(logps) for logps in kept["logps"]]
+    if key and (kept := read_kept(keep, key)):
+        return [tuple(logps) for logps in kept]
     decoder, _ = fast_decoder(loaded)
     compute = partial(pair_logps, decoder, prefix=common_prefix(pairs)) if decoder else partial(plain_pair_logps, loaded.model)
     logps = _all_logps(compute, pairs, micro_tokens)
     if key:
-        keep.parent.mkdir(parents=True, exist_ok=True)
-        write_json(keep, {"key": key, "logps": logps})
+        write_kept(keep, key, logps)
     return logps
 
 
@@ -285,7 +292,7 @@ def weigh_tokens(items: Sequence[Judged]) -> list[Judged]:
     return [item._replace(token_weight=weight) for item in items]
 
 
-class DpoLoss:
+class DpoLoss(DecoderLoss):
     """Called with the items of a micro-batch, gives (sum of their losses, how many they are).
 
     With c and r the log-probabilities of a pair's answers, c₀ and r₀ those of the reference and n the mean number of chosen tokens in the
@@ -296,6 +303,7 @@ class DpoLoss:
         loaded: the model to tune, LoRA already on it.
         prefix: the tokens that all prompts begin with, computed once per micro-batch.
         beta, sft_weight: see `DpoConfig`.
+        checkpoint: less memory, a third more time, in the fast decoder; see `FastDecoder.hidden`.
         say: told once why the fast decoder does not apply, if it does not.
     """
 
@@ -306,18 +314,17 @@ class DpoLoss:
         *,
         beta: float = DpoConfig.beta,
         sft_weight: float = DpoConfig.sft_weight,
+        checkpoint: bool = False,
         say: Callable[[str], None] = print,
     ):
-        self.model, self.prefix, self.beta, self.sft_weight = loaded.model, list(prefix), beta, sft_weight
-        self.decoder, reason = fast_decoder(loaded)
-        if reason:
-            say(f"The fast path does not apply: {reason}. Training takes transformers' own, slower path.")
+        super().__init__(loaded, say)
+        self.prefix, self.beta, self.sft_weight, self.checkpoint = list(prefix), beta, sft_weight, checkpoint
 
     def logps(self, pairs: Sequence[Pair]) -> tuple[Any, Any]:
         """Log-probabilities of the chosen and of the rejected answers, (B,) each."""
         if self.decoder is None:
             return plain_pair_logps(self.model, pairs)
-        return pair_logps(self.decoder, pairs, self.prefix)
+        return pair_logps(self.decoder, pairs, self.prefix, checkpoint=self.checkpoint)
 
     def __call__(self, items: Sequence[Judged]) -> tuple[Any, float]:
         from torch.nn.functional import logsigmoid
@@ -329,20 +336,21 @@ class DpoLoss:
         losses = -logsigmoid(self.beta * margins) - self.sft_weight * token_weights * chosen
         return losses.sum(), float(len(items))
 
-    def refresh(self) -> None:
-        """To be called after the LoRA matrices changed."""
-        if self.decoder is not None:
-            self.decoder.refresh()
-
 
 def dpo_run(loaded: LoadedModel, pairs: Sequence[Preference], config: DpoConfig, out: Path, *, resume: bool = False) -> Run:
-    """A run that is ready for its first step: pairs encoded, the reference computed or read from `out`, LoRA on `loaded`.
+    """A run that is ready for its first step: pairs encoded, memory planned, the reference known, LoRA on `loaded`.
 
     Raises:
+        UsageError: `out` cannot be made, or there is too little memory; says what to lower.
         DataError: pairs that cannot be trained on (see `encode_pairs`), or a checkpoint of another run.
     """
+    make_folder(out)
     encoded = encode_pairs(pairs, loaded.tokenizer, config.max_length)
-    origin = {"config": asdict(config), "pairs": _key(encoded), "base": [loaded.sha256, loaded.adapter_sha256]}
+    origin = {"config": decisive(asdict(config)), "pairs": _key(encoded), "base": [loaded.sha256, loaded.adapter_sha256]}
+    lengths = [pair.tokens for pair in encoded]
+    plan = plan_training(loaded, lengths, config, named=str)
+    if plan:
+        config = replace(config, micro_tokens=plan.micro_tokens)
     references = reference_logps(loaded, encoded, out / REFERENCE, micro_tokens=config.micro_tokens)
     loaded.model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed)
     run = Run(
@@ -350,14 +358,16 @@ def dpo_run(loaded: LoadedModel, pairs: Sequence[Preference], config: DpoConfig,
         config,
         out,
         items=[Judged(pair, reference) for pair, reference in zip(encoded, references, strict=True)],
-        lengths=[pair.tokens for pair in encoded],
+        lengths=lengths,
         weights=[1.0] * len(pairs),
         origin=origin,
         prepare=weigh_tokens,
     )
     if resume:
         run.load()
-    run.loss = DpoLoss(loaded, common_prefix(encoded), beta=config.beta, sft_weight=config.sft_weight)
+    weights = {"beta": config.beta, "sft_weight": config.sft_weight}
+    run.loss = DpoLoss(loaded, common_prefix(encoded), **weights, checkpoint=bool(plan and plan.checkpoint))
+    run.plan = plan
     return run
 
 
@@ -375,9 +385,9 @@ def train_dpo(
     Args:
         loaded: the reference model and the start of the tuned one; on return its `model` is a peft model that carries the adapter.
         pairs: what `read_pairs` gives. The prompt is the input alone: a system message has to stand in it.
-        out: folder for adapter_model.safetensors, adapter_config.json, reference.json and checkpoint/ (removed at the end).
-        resume: go on from out/checkpoint, which must come from the same settings, pairs and model.
-        progress: show a bar with the time left.
+        out: folder for adapter_model.safetensors, adapter_config.json, reference.json and checkpoint.safetensors (removed at the end).
+        resume: go on from the checkpoint in `out`, which must come from the same settings, pairs and model.
+        progress: show a bar with the time left, and say what memory is expected.
 
     Returns:
         {"curve": [{"epoch", "train_loss", "reward_accuracy", "chosen_logp", "rejected_logp"}], "before": {"chosen_logp",
@@ -386,14 +396,16 @@ def train_dpo(
         answers in nats. "seconds" are those of the steps.
 
     Raises:
-        DataError: see `dpo_run`.
+        UsageError, DataError: see `dpo_run`.
         KeyboardInterrupt: after the state was saved.
     """
     run = dpo_run(loaded, pairs, config, Path(out), resume=resume)
+    if run.plan and progress:
+        print(run.plan, flush=True)
     references = [item.reference for item in run.items]
 
     def measure() -> dict:
-        now = _all_logps(run.loss.logps, [item.pair for item in run.items], config.micro_tokens)
+        now = _all_logps(run.loss.logps, [item.pair for item in run.items], run.config.micro_tokens)
         gains = [(c - c0, r - r0) for (c, r), (c0, r0) in zip(now, references, strict=True)]
         return {"reward_accuracy": sum(c > r for c, r in gains) / len(gains), **_means(now)}
 

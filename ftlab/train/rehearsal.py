@@ -6,12 +6,14 @@ Scialom et al. (2022), Fine-tuned Language Models are Continual Learners.
 
 import hashlib
 import json
+from array import array
 from pathlib import Path
 
 from ftlab.errors import DataError, UsageError
-from ftlab.generate import encode_example, generate
+from ftlab.generate import encode_example, encode_prompt, generate
 from ftlab.models import LoadedModel
 from ftlab.task import DATA
+from ftlab.train.kept import read_kept, write_kept
 from ftlab.train.loss import Example
 
 ANSWER_TOKENS = 64  # longer answers are cut there and get no end token
@@ -34,29 +36,35 @@ def rehearsal_prompts(n: int) -> list[str]:
     return prompts[:n]
 
 
-def rehearsal_examples(loaded: LoadedModel, n: int, keep: Path, max_length: int) -> list[Example]:
+def longest_rehearsal(loaded: LoadedModel, n: int, max_length: int) -> int:
+    """Tokens that the longest of `rehearsal_examples` may have, known before any of them is answered; 0 without any."""
+    prompts = [encode_prompt(loaded.tokenizer, [{"role": "user", "content": prompt}]) for prompt in rehearsal_prompts(n)]
+    return min(max_length, max((len(ids) + ANSWER_TOKENS for ids in prompts), default=0))
+
+
+def rehearsal_examples(loaded: LoadedModel, n: int, keep: Path, max_length: int, *, batch_size: int = 32) -> list[Example]:
     """n general prompts with the answers of `loaded`, which must be untuned still.
 
     Args:
         keep: a file for the answers, so that a resumed run trains on the very same rows; made anew if it is of other prompts or
             another model.
         max_length: longer examples are left out; the caller sees how many by the length of the list.
+        batch_size: prompts answered together; memory grows with it.
     """
     if not n:
         return []
     prompts = rehearsal_prompts(n)
     key = hashlib.sha256(json.dumps([loaded.sha256, ANSWER_TOKENS, prompts]).encode()).hexdigest()
-    kept = json.loads(keep.read_text(encoding="utf-8")) if keep.exists() else {}
-    if kept.get("key") != key:
+    kept = read_kept(keep, key)
+    if kept is None:
         conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
-        answers = generate(loaded, conversations, max_new_tokens=ANSWER_TOKENS, batch_size=32)
-        kept = {"key": key, "answers": [[a.text, a.ended] for a in answers]}
-        keep.parent.mkdir(parents=True, exist_ok=True)
-        keep.write_text(json.dumps(kept, ensure_ascii=False), encoding="utf-8")
+        answers = generate(loaded, conversations, max_new_tokens=ANSWER_TOKENS, batch_size=batch_size)
+        kept = [[a.text, a.ended] for a in answers]
+        write_kept(keep, key, kept)
     examples = []
-    for prompt, (text, ended) in zip(prompts, kept["answers"], strict=True):
+    for prompt, (text, ended) in zip(prompts, kept, strict=True):
         ids, start = encode_example(loaded.tokenizer, [{"role": "user", "content": prompt}], text)
-        ids = ids if ended else ids[:-1]
+        ids = array("i", ids if ended else ids[:-1])
         if start < len(ids) <= max_length:
             examples.append((ids, start, [1.0] * (len(ids) - start)))
     return examples

@@ -5,6 +5,19 @@ from typing import Any
 
 from ftlab.errors import UsageError
 
+# settings that change memory and time but no result: a run may go on with other values of them
+FREE = ("memory_limit", "micro_tokens", "eval_batch_size")
+
+
+def decisive(settings: dict) -> dict:
+    """The settings that the result depends on."""
+    return {name: value for name, value in settings.items() if name not in FREE}
+
+
+def option(name: str) -> str:
+    """A setting's name as the command line spells it."""
+    return f"--{name.replace('_', '-')}"
+
 
 def _setting(default: Any, reason: str) -> Any:
     from dataclasses import field
@@ -52,15 +65,20 @@ class SftConfig:
 
     def __post_init__(self) -> None:
         above_0 = ("learning_rate", "epochs", "rank", "alpha", "batch_size", "eval_batch_size", "micro_tokens", "max_length")
-        for name in (*above_0, "max_new_tokens"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"--{name.replace('_', '-')}: expected a number above 0, found {getattr(self, name)}.")
-        if self.memory_limit < 0:
-            raise UsageError(f"--memory-limit: expected 0 (what is free) or a number of MB, found {self.memory_limit}.")
-        if self.last_layers < 0:
-            raise UsageError(f"--last-layers: expected 0 (all) or a number of layers, found {self.last_layers}.")
+        from_0 = {
+            "memory_limit": "0 (what is free) or a number of MB", "last_layers": "0 (all) or a number of layers",
+            "train_rows": "0 (all) or a number of rows", "validation_rows": "0 (all) or a number of rows",
+            "general_rows": "0 (none) or a number of rows", "text_weight": "0 or a weight above it", "patience": "0 or a number of passes",
+        }  # fmt: skip
+        # subtle: not `x <= 0`, which a NaN passes
+        for name in (*above_0, "max_new_tokens", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"{option(name)}: expected a number above 0, found {getattr(self, name)}.")
+        for name, meaning in from_0.items():
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"{option(name)}: expected {meaning}, found {getattr(self, name)}.")
         if not 0 <= self.warmup < 1:
-            raise UsageError(f"--warmup: expected a share from 0 up to 1, found {self.warmup}.")
+            raise UsageError(f"{option('warmup')}: expected a share from 0 up to 1, found {self.warmup}.")
 
     def explain(self) -> list[str]:
         """One line per setting: name, value, reason."""

@@ -5,6 +5,7 @@ applies. None of it changes the gradient.
 """
 
 import shutil
+from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,14 +14,14 @@ from typing import Any
 from ftlab.errors import DataError
 from ftlab.generate import encode_example, shared_prefix_length
 from ftlab.lora import add_lora
-from ftlab.models import LoadedModel, why_not_fast
+from ftlab.models import LoadedModel
 from ftlab.task import Row, Task, stratified
 from ftlab.train.activations import ACTIVATIONS, keep_activations
-from ftlab.train.loop import Run, micro_batches
+from ftlab.train.loop import Run, make_folder, micro_batches
 from ftlab.train.loss import AnswerLoss, Example
-from ftlab.train.memory import Plan, plan_memory
-from ftlab.train.rehearsal import rehearsal_examples
-from ftlab.train.settings import SftConfig
+from ftlab.train.memory import Plan, plan_training
+from ftlab.train.rehearsal import longest_rehearsal, rehearsal_examples
+from ftlab.train.settings import SftConfig, decisive
 
 REHEARSAL = "rehearsal.json"  # answers of the untuned model, kept while a run may be resumed
 
@@ -39,11 +40,28 @@ def encode_rows(task: Task, rows: Sequence[Row], tokenizer: Any, max_length: int
         ids, start = encode_example(tokenizer, task.conversation(row), task.completion(row))
         free = len(tokenizer(task.free_text(row), add_special_tokens=False)["input_ids"])
         # the end token keeps its full weight: an answer that does not end is broken, however well it is worded
-        examples.append((ids, start, [1.0] * (len(ids) - start - free - 1) + [text_weight] * free + [1.0]))
+        examples.append((array("i", ids), start, [1.0] * (len(ids) - start - free - 1) + [text_weight] * free + [1.0]))
     long = [f"{row.where}: {len(ids)} tokens" for row, (ids, _, _) in zip(rows, examples, strict=True) if len(ids) > max_length]
     if long:
         raise DataError(f"{len(long)} row(s) are longer than {max_length} tokens; shorten them or raise --max-length:", long)
     return examples
+
+
+def check_context(loaded: LoadedModel, rows: Sequence[Row], examples: Sequence[Example], max_new_tokens: int) -> None:
+    """Each row, and each prompt with an answer of up to `max_new_tokens`, has room in the model's context.
+
+    Raises:
+        DataError: the longest has not.
+    """
+    room = getattr(loaded.model.config, "max_position_embeddings", None)
+    needs = [max(len(ids), start + max_new_tokens) for ids, start, _ in examples]
+    longest = max(range(len(needs)), key=needs.__getitem__)
+    if room and needs[longest] > room:
+        ids, start, _ = examples[longest]
+        raise DataError(
+            f"{rows[longest].where}: expected at most {room} tokens, the model's context, found {len(ids)} in the row and "
+            f"{start} + {max_new_tokens} in its prompt and a generated answer; shorten the row or its prompt, or lower max_new_tokens."
+        )
 
 
 def mean_loss(answer_loss: AnswerLoss, examples: Sequence[Example], micro_tokens: int) -> float:
@@ -66,28 +84,30 @@ def sft_run(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, re
         (the run, the memory plan; None where the fast decoder does not apply, which the estimate is made for).
 
     Raises:
-        UsageError: too little memory; says what to lower.
+        UsageError: `out` cannot be made, or there is too little memory; says what to lower.
         DataError: over-length rows, or a checkpoint of another run.
     """
+    make_folder(out)
     rows = stratified(task.rows("train"), config.train_rows or len(task.rows("train")), task.class_field)
     examples = encode_rows(task, rows, loaded.tokenizer, config.max_length, config.text_weight)
+    check_context(loaded, rows, examples, config.max_new_tokens)
     prompts = [ids[:start] for ids, start, _ in examples]
     prefix = prompts[0][: shared_prefix_length(prompts)]
-    examples += rehearsal_examples(loaded, config.general_rows, out / REHEARSAL, config.max_length)
-    lengths = [len(ids) for ids, _, _ in examples]
-    origin = {"config": asdict(config), "task": task.hashes(), "base": loaded.sha256}
-    plan = None
-    if not why_not_fast(loaded):
-        sizes = {"micro_tokens": config.micro_tokens, "rank": config.rank}
-        plan = plan_memory(loaded.model, lengths, **sizes, limit_mb=config.memory_limit)
+    origin = {"config": decisive(asdict(config)), "task": task.hashes(), "base": loaded.sha256}
+    # before anything is generated: too little memory is said at once, and what generating takes is not counted as held
+    lengths = [*(len(ids) for ids, _, _ in examples), longest_rehearsal(loaded, config.general_rows, config.max_length)]
+    plan = plan_training(loaded, lengths, config, last_layers=config.last_layers)
+    if plan:
         config = replace(config, micro_tokens=plan.micro_tokens)
+    keep = out / REHEARSAL
+    examples += rehearsal_examples(loaded, config.general_rows, keep, config.max_length, batch_size=config.eval_batch_size)
     loaded.model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers)
     run = Run(
         loaded.model,
         config,
         out,
         items=examples,
-        lengths=lengths,
+        lengths=[len(ids) for ids, _, _ in examples],
         weights=[sum(weights) for _, _, weights in examples],
         origin=origin,
         score=lambda point: point.get("strict", -point["validation_loss"]),
@@ -114,8 +134,8 @@ def train_sft(
 
     Args:
         loaded: the base model; on return its `model` is a peft model that carries the best adapter.
-        out: folder for adapter_model.safetensors, adapter_config.json and checkpoint/ (for resuming; removed at the end).
-        resume: go on from out/checkpoint, which must come from the same settings and rows.
+        out: folder for adapter_model.safetensors, adapter_config.json and checkpoint.safetensors (for resuming; removed at the end).
+        resume: go on from the checkpoint in `out`, which must come from the same settings and rows.
         score: scores generated text after each pass; returns numbers with the key "strict" (higher is better). Without it the
             negative validation loss decides.
         progress: show a bar with the time left, and say what memory is expected.
@@ -125,12 +145,13 @@ def train_sft(
         "general_rows"}.
 
     Raises:
-        UsageError: too little memory.
+        UsageError: `out` cannot be made, or there is too little memory.
         DataError: over-length rows, or a checkpoint of another run.
         KeyboardInterrupt: after the state was saved.
     """
     out = Path(out)
     held_out = encode_rows(task, task.rows("validation"), loaded.tokenizer, config.max_length)
+    check_context(loaded, task.rows("validation"), held_out, config.max_new_tokens)
     run, plan = sft_run(task, loaded, config, out, resume=resume)
     if plan and progress:
         print(plan, flush=True)
