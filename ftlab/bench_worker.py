@@ -319,7 +319,8 @@ def growth_rows(job: dict) -> dict:
     """Reading, checking, tokenizing and ordering `value` rows: what grows with their number besides the steps themselves."""
     from transformers import AutoTokenizer
 
-    from ftlab.train.sft import encode_rows, plan_epoch
+    from ftlab.train.loop import plan_epoch
+    from ftlab.train.sft import encode_rows
 
     source = load_task("support_plan")
     tokenizer = AutoTokenizer.from_pretrained(embedded_model(progress=False), local_files_only=True)

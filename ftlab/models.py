@@ -300,7 +300,8 @@ def tune_cpu() -> None:
     """Settings of this process that make CPU work faster; safe to call again.
 
     glibc gives big blocks back to the system after each use and gets them again page by page; keeping them made training steps
-    about a fifth faster in interleaved runs. A thread that waits passively leaves its core to others.
+    about a fifth faster in interleaved runs. A thread that waits gives its core to others after some ten microseconds: at once, as the
+    passive policy has it, cost a quarter of the speed between many small kernels; never costs a machine with other work far more.
     """
     _choose_products()
     if sys.platform == "linux":
@@ -319,7 +320,10 @@ def _choose_products() -> bool:
     torch hands 32-bit products to oneDNN only where bfloat16 sums are allowed. On these processors oneDNN does not take that
     permission up; a product is compared with its 64-bit value, so that a release that would take it up is not used. Returns the choice.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # these are read when torch loads
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    # a kernel is kept for each size of matrix, and micro-batches have many: the default of 1024 took a gigabyte and saved no time
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     import torch
 
     switch = getattr(torch.backends.mkldnn, "matmul", None)
@@ -352,7 +356,15 @@ def free_disk(path: Path, needed_bytes: int) -> None:
 
 
 def peak_memory_mb() -> float:
-    """Largest resident memory of this process so far, in MB."""
+    """Largest resident memory of this process so far, in MB.
+
+    subtle: getrusage's peak survives exec, so that a process begins with its parent's; Linux keeps the own one elsewhere.
+    """
+    try:
+        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024 / 1e6
+    except (OSError, KeyError):
+        pass
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

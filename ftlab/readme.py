@@ -28,6 +28,7 @@ _SYSTEMS = {
     "few_shot": "untuned, long prompt and 4 examples",
     "tuned": "**tuned, short prompt**",
 }
+UNMEASURED = "Not measured yet on this machine's present settings; `make bench` does."
 _LAYER_SCORES = (("schema_valid", "schema-valid"), ("class_right", "intent"), ("strict", "all checks"))
 _SHOWN = ("schema_valid", "class_right", "values_right", "strict", "fabricated", "unsafe")
 _HEADS = ("schema-valid", "intent right", "entities right", "all checks passed", "fabricated", "unsafe")
@@ -117,11 +118,9 @@ def _counts(task: Task, head: str, key: Callable[[Row], str]) -> str:
     return "\n".join(lines)
 
 
-def performance_blocks(benches: dict, growth: dict, costs: list[dict], layers: dict) -> dict[str, str]:
+def performance_blocks(benches: dict, growth: dict | None, costs: list[dict] | None, layers: dict | None) -> dict[str, str]:
     """Name → Markdown of docs/performance.md: `benches` by kind (`ftlab.bench.bench`), the growth of cost, predictions beside runs, and
-    the study of last-layers LoRA."""
-    from ftlab.plots import growth_curves
-
+    the study of last-layers LoRA if it was made."""
     lines = ["| what | tokens/s, × | CPU s a token, × | peak memory, × | the same? |", "|---|---|---|---|---|"]
     for kind, b in benches.items():
         rows = [("stock", b["ratio"]), *b["against"].items()]
@@ -131,28 +130,38 @@ def performance_blocks(benches: dict, growth: dict, costs: list[dict], layers: d
             lines.append(f"| {name} | {cells} | {_sameness(b, side)} |")
     peak = benches["sft"]
     m = peak["machine"]
-    grown = [f"![{growth_curves(growth).get_label()}](../results/figures/{GROWTH_FIGURE})", ""]
-    grown += ["| size | value | a second | peak memory, MB |", "|---|---|---|---|"]
-    for size in ("rows", "row_tokens", "rank", "micro_tokens"):
-        unit = "rows" if size == "rows" else "tokens"
-        grown += [f"| {size} | {p['value']:,} | {p['per_second']:,.0f} {unit} | {p['peak_memory_mb']:,.0f} |" for p in growth[size]]
-    said = ["| run | predicted, s | measured, s | off by | predicted peak, MB | measured, MB |", "|---|---|---|---|---|---|"]
-    said += [
-        f"| {c['run']} | {c['predicted_s']:.0f} | {c['measured_s']:.0f} | {100 * (c['predicted_s'] / c['measured_s'] - 1):+.0f} % | "
-        f"{c['predicted_mb']:.0f} | {c['measured_mb']:.0f} |"
-        for c in costs
-    ]
     return {
         "bench": "\n".join(lines),
         "machine": f"Measured on {m['cores']} cores of {m['processor']} with {m['memory_gb']:.0f} GB, torch {m['torch']}. The matmul peak "
         f"there is {m['matmul_gflops']:.0f} GFLOP/s by the library we choose and {m['matmul_gflops_stock']:.0f} by torch's default; "
         f"training reaches {100 * peak['share_of_matmul_peak']:.0f} % of the former in products that cannot be left out.",
-        "growth": "\n".join(grown),
-        "cost": "\n".join(said),
-        "layers": _layers(layers),
+        "growth": _growth(growth) if growth else UNMEASURED,
+        "cost": _costs(costs) if costs else UNMEASURED,
+        "layers": _layers(layers) if layers else UNMEASURED,
         "lines": f"The decoder and its greedy decoding, `ftlab/llama.py` and `ftlab/decode.py`, are {sum(map(_code_lines, FAST_PATH))} "
         "lines of code; docstrings, comments and blank lines are not counted.",
     }
+
+
+def _growth(growth: dict) -> str:
+    from ftlab.plots import growth_curves
+
+    lines = [f"![{growth_curves(growth).get_label()}](../results/figures/{GROWTH_FIGURE})", ""]
+    lines += ["| size | value | a second | peak memory, MB |", "|---|---|---|---|"]
+    for size in ("rows", "row_tokens", "rank", "micro_tokens"):
+        unit = "rows" if size == "rows" else "tokens"
+        lines += [f"| {size} | {p['value']:,} | {p['per_second']:,.0f} {unit} | {p['peak_memory_mb']:,.0f} |" for p in growth[size]]
+    return "\n".join(lines)
+
+
+def _costs(costs: list[dict]) -> str:
+    lines = ["| run | predicted, s | measured, s | off by | predicted peak, MB | measured, MB |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {c['run']} | {c['predicted_s']:.0f} | {c['measured_s']:.0f} | {100 * (c['predicted_s'] / c['measured_s'] - 1):+.0f} % | "
+        f"{c['predicted_mb']:.0f} | {c['measured_mb']:.0f} |"
+        for c in costs
+    ]
+    return "\n".join(lines)
 
 
 def _code_lines(path: Path) -> int:
@@ -218,7 +227,8 @@ def documents() -> dict[Path, dict[str, str]]:
     """Each document with computed blocks, and what they are to hold now."""
 
     def result(name: str) -> Any:
-        return json.loads((ROOT / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        path = ROOT / "results" / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     task = load_task("support_plan")
     return {
@@ -231,8 +241,10 @@ def documents() -> dict[Path, dict[str, str]]:
 def main(argv: Sequence[str] = ()) -> int:
     from ftlab.plots import growth_curves
 
-    growth = json.loads((ROOT / "results" / "growth.json").read_text(encoding="utf-8"))
-    growth_curves(growth).savefig(ROOT / "results" / "figures" / GROWTH_FIGURE, format="png", dpi=150)
+    measured = ROOT / "results" / "growth.json"
+    if measured.exists():
+        growth = json.loads(measured.read_text(encoding="utf-8"))
+        growth_curves(growth).savefig(ROOT / "results" / "figures" / GROWTH_FIGURE, format="png", dpi=150)
     for path, parts in documents().items():
         path.write_text(fill(path.read_text(encoding="utf-8"), parts), encoding="utf-8")
     return 0

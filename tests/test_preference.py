@@ -12,7 +12,7 @@ from test_llama import gradients, tuned
 import ftlab.train.preference as preference
 from ftlab.errors import DataError, UsageError
 from ftlab.llama import FastDecoder
-from ftlab.models import load_model, resident_mb
+from ftlab.models import load_model
 from ftlab.train import DpoConfig, train_dpo
 from ftlab.train.loop import CHECKPOINT, Run
 from ftlab.train.memory import Shape, step_mb
@@ -297,13 +297,12 @@ def test_a_damaged_reference_is_computed_again(tiny, tmp_path):
         assert reference_logps(tiny, pairs, keep) == first and keep.read_bytes() == whole
 
 
-def test_memory_is_planned_for_pairs_and_the_plan_reaches_the_run(tiny, tmp_path):
-    """A limit that only a smaller micro-batch keeps, then one that nothing keeps."""
+def test_memory_is_planned_for_pairs_and_the_plan_reaches_the_run(tiny, tmp_path, monkeypatch):
+    """A limit that only a smaller micro-batch keeps, then one that nothing keeps; the process is taken to hold 300 MB."""
+    monkeypatch.setattr("ftlab.train.memory.resident_mb", lambda: 300.0)
     longest = max(pair.tokens for pair in encoded(tiny))
     sizes = {"row_tokens": longest, "rank": 4, "micro_tokens": longest}
-    most, least = (
-        resident_mb() + step_mb(Shape.of(tiny.model), **sizes | {"micro_tokens": n}, checkpoint=False) for n in (9000, 900)
-    )
+    most, least = (300 + step_mb(Shape.of(tiny.model), **sizes | {"micro_tokens": n}, checkpoint=False) for n in (9000, 900))
     run = preference.dpo_run(tiny, PAIRS, settings(micro_tokens=9000, memory_limit=int((most + least) / 2)), tmp_path)
     assert run.config.micro_tokens == run.plan.micro_tokens < 9000 and not run.loss.checkpoint
     with pytest.raises(
