@@ -37,7 +37,7 @@ lint: install  ## mend what ruff can mend, show the rest
 notebooks: install  ## run all notebooks afresh and store their outputs
 	$(BIN)/python -m ftlab.notebook notebooks/*.ipynb
 
-results: install  ## every number that README quotes: the shipped adapter and all baselines on the whole test set (about 40 minutes)
+results: install  ## every number that README quotes: the shipped adapter and all baselines on the whole test set (about 10 minutes)
 	$(BIN)/ftlab run support_plan --profile long --adapter data/support_plan/adapter --out runs/results --publish results --resume
 
 adapter: install  ## train the shipped adapter again (over an hour)
