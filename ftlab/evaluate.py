@@ -6,8 +6,11 @@ from typing import Any
 
 from ftlab.checks import CAUSE_ORDER, LABELS, RUNGS, Check, compare, values_at
 from ftlab.errors import DataError
+from ftlab.generate import generate
+from ftlab.models import LoadedModel
 from ftlab.stats import mcnemar_exact, share
 from ftlab.task import Row, Task
+from ftlab.train.settings import SftConfig
 
 # name → what a row must show to count; the first five are the ladder and fall from left to right
 SCORES = {
@@ -22,6 +25,7 @@ SCORES = {
     "unsafe": "breaks a policy (lower is better)",
 }
 LOWER_IS_BETTER = ("fabricated", "unsafe")
+CURVE_SCORES = ("strict", "schema_valid", "class_right", "values_right", "fabricated", "unsafe")
 
 
 def evaluate_outputs(task: Task, rows: Sequence[Row], outputs: Sequence[str]) -> dict:
@@ -59,6 +63,14 @@ def evaluate_outputs(task: Task, rows: Sequence[Row], outputs: Sequence[str]) ->
         "by_lang": _groups(records, [row.lang or "unknown" for row in rows]),
         "rows": records,
     }
+
+
+def curve_scores(task: Task, loaded: LoadedModel, rows: Sequence[Row], config: SftConfig) -> dict[str, float]:
+    """What a point of the learning curve holds: shares over the generated answers to `rows`, as fractions of 1."""
+    conversations = [task.conversation(row) for row in rows]
+    answers = generate(loaded, conversations, max_new_tokens=config.max_new_tokens, batch_size=config.eval_batch_size)
+    scores = evaluate_outputs(task, rows, [a.text for a in answers])["scores"]
+    return {name: scores[name]["share"] for name in CURVE_SCORES}
 
 
 def check_record(identity: str, check: Check) -> dict:

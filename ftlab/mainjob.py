@@ -20,13 +20,14 @@ from ftlab.evaluate import (
     LOWER_IS_BETTER,
     SCORES,
     compare_runs,
+    curve_scores,
     error_flow,
     evaluate_outputs,
     telling_failures,
     verdict,
     without_rows,
 )  # fmt: skip
-from ftlab.generate import Generation, generate
+from ftlab.generate import Generation
 from ftlab.models import LoadedModel, free_disk, load_model, peak_memory_mb
 from ftlab.outputs import cached_generate
 from ftlab.regress import GeneralPrompt, general_prompts, regression
@@ -266,17 +267,7 @@ def train_adapter(
     held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
 
     def score(model: LoadedModel) -> dict:
-        answers = generate(
-            model,
-            [task.conversation(row) for row in held_out],
-            max_new_tokens=config.max_new_tokens,
-            batch_size=config.eval_batch_size,
-        )
-        scores = evaluate_outputs(task, held_out, [a.text for a in answers])["scores"]
-        return {
-            name: scores[name]["share"]
-            for name in ("strict", "schema_valid", "class_right", "values_right", "fabricated", "unsafe")
-        }
+        return curve_scores(task, model, held_out, config)
 
     training = train_sft(task, loaded, config, folder, resume=resume, score=score, progress=progress)
     training["validation_rows"] = len(held_out)

@@ -12,18 +12,15 @@ from typing import Any
 
 from ftlab.artifact import lineage_origin, read_lineage, save_adapter_weights, write_lineage
 from ftlab.errors import UsageError
-from ftlab.evaluate import evaluate_outputs
-from ftlab.generate import generate
+from ftlab.evaluate import curve_scores
 from ftlab.lora import add_lora
 from ftlab.models import LoadedModel
-from ftlab.task import Row, Task, stratified
+from ftlab.task import Task, stratified
 from ftlab.train.loop import make_folder
 from ftlab.train.loss import AnswerLoss, Example
 from ftlab.train.rehearsal import rehearsal_examples
 from ftlab.train.settings import SftConfig
 from ftlab.train.sft import REHEARSAL, encode_rows, mean_loss
-
-CURVE_SCORES = ("strict", "schema_valid", "class_right", "values_right", "fabricated", "unsafe")
 
 
 def _trl() -> Any:
@@ -115,20 +112,12 @@ def train_trl(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, 
     held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
     losses = {"train_loss": done.training_loss, "validation_loss": mean_loss(AnswerLoss(loaded), validation, config.micro_tokens)}
     training = {
-        "trainer": "trl", "curve": [{"epoch": config.epochs, **losses, **_scores(task, loaded, held_out, config)}],
+        "trainer": "trl", "curve": [{"epoch": config.epochs, **losses, **curve_scores(task, loaded, held_out, config)}],
         "best_epoch": config.epochs, "steps": done.global_step, "tokens": config.epochs * sum(len(ids) for ids, _, _ in examples),
         "seconds": round(seconds, 1), "rows": len(rows), "general_rows": len(examples) - len(rows), "validation_rows": len(held_out),
     }  # fmt: skip
     write_lineage(out, lineage_origin(task, loaded, config, profile_name) | {"training": training})
     return read_lineage(out)
-
-
-def _scores(task: Task, loaded: LoadedModel, rows: Sequence[Row], config: SftConfig) -> dict[str, float]:
-    """Shares of the answers to `rows` that a point of the learning curve holds."""
-    conversations = [task.conversation(row) for row in rows]
-    answers = generate(loaded, conversations, max_new_tokens=config.max_new_tokens, batch_size=config.eval_batch_size)
-    scores = evaluate_outputs(task, rows, [a.text for a in answers])["scores"]
-    return {name: scores[name]["share"] for name in CURVE_SCORES}
 
 
 def dpo_trainer(loaded: LoadedModel, pairs: Sequence[dict], config: Any, out: Path) -> Any:
