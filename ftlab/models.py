@@ -322,8 +322,10 @@ def _choose_products() -> bool:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # these are read when torch loads
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
-    # a kernel is kept for each size of matrix, and micro-batches have many: the default of 1024 took a gigabyte and saved no time
+    # a kernel is kept for each size of matrix, by oneDNN and again by torch, and micro-batches have many sizes: the defaults of 1024
+    # took a gigabyte and saved no time
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "32")
     import torch
 
     switch = getattr(torch.backends.mkldnn, "matmul", None)

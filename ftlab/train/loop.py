@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from ftlab.artifact import LINEAGE, save_adapter_weights
 from ftlab.errors import DataError, UsageError
-from ftlab.train.memory import Plan
+from ftlab.train.memory import Plan, trim_heap
 
 CHECKPOINT = "checkpoint.safetensors"  # LoRA matrices and optimizer, with the counters as JSON in the file's header
 SAVE_EVERY_S = 120  # seconds between checkpoints inside a pass
@@ -178,6 +178,7 @@ class Run:
         with stop.listening():
             while self.epoch < self.config.epochs and not self.out_of_patience(patience):
                 self.train_epoch(stop, progress)
+                trim_heap()  # measuring takes blocks of other sizes
                 self.end_epoch(measure(), progress)  # saves the state
                 if stop.asked:  # while measuring
                     raise KeyboardInterrupt
@@ -311,6 +312,7 @@ class Run:
 
         read_adapter_weights(self.model, self.out)
         self.loss.refresh()
+        trim_heap()
         for name in (CHECKPOINT, f"{CHECKPOINT}.partial"):
             (self.out / name).unlink(missing_ok=True)
 

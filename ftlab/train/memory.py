@@ -164,6 +164,8 @@ def plan_training(
         return None
     importlib.import_module("peft")  # training will: what it takes is then counted as held
     release(loaded)
+    for weight in loaded.model.parameters():
+        weight.sum()  # mapped from the file, it counts as held only once it is read
     sizes = {"micro_tokens": config.micro_tokens, "rank": config.rank, "limit_mb": config.memory_limit}
     return plan_memory(loaded.model, lengths, **sizes, last_layers=last_layers, named=named)
 
@@ -171,8 +173,13 @@ def plan_training(
 def release(loaded: LoadedModel) -> None:
     """Drop the decoder of the model as it stands, which adding LoRA makes useless, and give freed memory back to the system."""
     loaded._decoder = None
+    trim_heap()
+
+
+def trim_heap() -> None:
+    """Give freed memory back to the system; `tune_cpu` told the C library to keep it, and what it keeps grows more and more holes."""
     if sys.platform == "linux":
         try:
-            ctypes.CDLL("libc.so.6").malloc_trim(0)  # `tune_cpu` told it to keep what is freed
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
         except (OSError, AttributeError):  # another C library: nothing was kept
             pass

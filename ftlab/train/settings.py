@@ -130,9 +130,9 @@ PROFILES = {
         baseline_rows=100,
     ),
     "long": Profile(
-        "the shipped adapter: all rows, four passes, about an hour on two cores",
+        "the shipped adapter: all rows, three passes, about an hour on two cores",
         "smollm2-135m",
-        replace(_CPU, learning_rate=1e-3, epochs=4, general_rows=260),
+        replace(_CPU, learning_rate=1e-3, epochs=3, general_rows=260),
     ),
 }
 
