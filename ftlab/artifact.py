@@ -1,5 +1,6 @@
 """Adapters on disk: 16-bit safetensors in peft's format, with a lineage that says what they were made from and how they scored."""
 
+import hashlib
 import json
 import os
 import sys
@@ -77,6 +78,11 @@ def read_lineage(folder: Path) -> dict:
         raise DataError(f"{path}:{error.lineno}: expected JSON, found a fault: {error.msg}; get the adapter again.") from None
 
 
+def adapter_identity(folder: Path) -> str:
+    """Hash of an adapter's matrices and of the settings that say how they apply: its scale is in no matrix."""
+    return hashlib.sha256(f"{file_sha256(folder / WEIGHTS)} {file_sha256(folder / CONFIG)}".encode()).hexdigest()
+
+
 def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
     """Merge the adapter in `folder` into `loaded.model` for good and return its lineage.
 
@@ -108,7 +114,7 @@ def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
     except Exception as error:  # peft and safetensors raise many kinds for a damaged or foreign file
         raise DataError(f"{folder}: the adapter cannot be read ({_reason(error)}); get it again.") from None
     loaded.model = _merged(adapted, folder)
-    loaded.adapter_sha256 = found
+    loaded.adapter_sha256 = adapter_identity(folder)
     return lineage
 
 

@@ -136,6 +136,12 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stop", choices=STOPS, default="eos", help="json: also stop where a JSON object is complete (default: eos)"
     )
+    parser.add_argument(
+        "--constrain",
+        choices=("none", "copies"),
+        default="none",
+        help="copies: values that the rules want copied can only become pieces of the message (default: none)",
+    )
 
 
 def _overrides(args: argparse.Namespace) -> dict:
@@ -324,11 +330,28 @@ def _answers(args: argparse.Namespace, task, rows) -> list:
     with tqdm(total=len(rows), desc=args.command, unit="row") as bar:
         answers, reused = cached_generate(
             loaded, conversations, max_new_tokens=args.max_new_tokens, batch_size=args.batch_size, stop=args.stop, engine=args.engine,
-            cache=not args.no_cache, progress=bar.update,
+            copies=_copies(args, task), cache=not args.no_cache, progress=bar.update,
         )  # fmt: skip
     if reused:
         print(f"{reused} of {len(rows)} answers were generated before and come from the cache (--no-cache makes them anew)")
+    if args.constrain != "none":
+        print(
+            f"{sum(a.held > 0 for a in answers)} of {len(rows)} answers were kept to the message somewhere; their errors may lie elsewhere"
+        )
     return answers
+
+
+def _copies(args: argparse.Namespace, task):
+    from ftlab.constrain import CopyRules
+
+    if args.constrain == "none":
+        return None
+    rules = CopyRules.of(task.rules)
+    if not rules:
+        raise UsageError(
+            f"--constrain copies: expected a task with a rule copied_from_input, found none in {task.name}; leave it out."
+        )
+    return rules
 
 
 def _predict(args: argparse.Namespace) -> None:

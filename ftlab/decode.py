@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from ftlab.constrain import Choice
 from ftlab.llama import FastDecoder, Layer, Tree
 
 GROW = 64  # positions by which the cache grows; also how far attention looks is rounded up to a sixteenth of it, to meet few shapes
@@ -81,6 +82,7 @@ def greedy(
     prefix: Sequence[Layer] | None,
     max_new_tokens: int,
     ended: Callable[[int, int], bool],
+    choose: Choice | None = None,
 ) -> list[list[int]]:
     """Greedy token ids after each prompt.
 
@@ -88,6 +90,7 @@ def greedy(
         prompts: token ids of each row after the shared prefix, at least one.
         prefix: keys and values of what stands before all prompts, from `prefill`.
         ended: called with (row, token) for each new token; True ends the row, that token included.
+        choose: the token of each row that goes on, from the rows and their logits (B, vocabulary); None: the likeliest.
     """
     tree = Tree(tuple(map(tuple, prompts)), (-1,) * len(prompts))
     kept: list[Layer] = []
@@ -99,7 +102,11 @@ def greedy(
     alive = list(range(len(prompts)))  # which row each cache row belongs to
     going = [True] * len(prompts)
     for step in range(max_new_tokens):
-        tokens = (last @ decoder.head.T).argmax(-1)  # (B,)
+        logits = last @ decoder.head.T  # (B, vocabulary)
+        tokens = logits.argmax(-1)  # (B,)
+        if choose:
+            on = [i for i, row in enumerate(alive) if going[row]]
+            tokens[on] = torch.tensor(choose([alive[i] for i in on], logits[on]))
         for row, token in zip(alive, tokens.tolist(), strict=True):
             if going[row]:
                 answers[row].append(token)

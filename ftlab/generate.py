@@ -9,11 +9,14 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftlab.ct2 import COMPUTE_TYPES, greedy_ct2, open_generator
 from ftlab.errors import DataError, UsageError
 from ftlab.models import LoadedModel, fast_decoder, free_memory_mb
+
+if TYPE_CHECKING:
+    from ftlab.constrain import Choice, CopyRules
 
 ENGINES = ("auto", "torch", *COMPUTE_TYPES)
 STOPS = ("eos", "json")
@@ -22,12 +25,14 @@ MOST_ROWS = 32  # computed together where nobody says how many
 
 @dataclass(frozen=True)
 class Generation:
-    """One answer: its text without special tokens, its sizes in tokens, and whether the model ended it (else: the limit did)."""
+    """One answer: its text without special tokens, its sizes in tokens, whether the model ended it (else: the limit did), and how many
+    likelier tokens were turned away by `CopyRules`."""
 
     text: str
     prompt_tokens: int
     new_tokens: int
     ended: bool
+    held: int = 0
 
 
 def encode_prompt(tokenizer: Any, conversation: Sequence[dict]) -> list[int]:
@@ -61,6 +66,7 @@ def generate(
     batch_size: int | None = None,
     stop: str = "eos",
     engine: str = "auto",
+    copies: "CopyRules | None" = None,
     progress: Callable[[int], None] | None = None,
     keep: Callable[[dict[int, Generation]], None] | None = None,
 ) -> list[Generation]:
@@ -75,15 +81,19 @@ def generate(
             token a row and hides what the model would have gone on to say, so scores are made with "eos".
         engine: "torch"; "ctranslate2", which gives the same tokens; "ctranslate2-int8", which gives others and needs scores of its
             own; "auto": torch.
+        copies: which values of an answer may only be pieces of what the user wrote; see `constrain`. None: every token is free.
         progress: called with the number of rows just finished.
         keep: called with the answers just finished, by their place in `conversations`, so that an interrupt loses one batch only.
 
     Raises:
-        UsageError: an unknown `stop` or `engine`, an engine that is not installed, a model that cannot be computed, or too little
-            memory.
+        UsageError: an unknown `stop` or `engine`, an engine that is not installed or cannot hold to `copies`, a model that cannot be
+            computed, or too little memory.
         DataError: a prompt leaves no room for an answer in the model's context.
     """
     import torch
+
+    from ftlab.constrain import GuardedChoice
+    from ftlab.task import user_text
 
     if stop not in STOPS:
         raise UsageError(f"--stop: expected eos or json, found {stop!r}.")
@@ -98,13 +108,16 @@ def generate(
     answers: dict[int, Generation] = {}
     free_mb = free_memory_mb()
     with torch.inference_mode(), _memory_told(len(prompts[order[0]]), max_new_tokens):
-        decode = _decoding(loaded, prefix, max_new_tokens, stop, engine)
+        decode = _decoding(loaded, prefix, max_new_tokens, stop, engine, free=copies is None)
         while len(answers) < len(order):
             longest = len(prompts[order[len(answers)]])
             size = batch_size or rows_that_fit(loaded.model, longest + max_new_tokens, free_mb)
             rows = order[len(answers) : len(answers) + size]
-            found = zip(rows, decode([prompts[i] for i in rows]), strict=True)
-            done = {i: _generation(loaded.tokenizer, len(prompts[i]), ids, stop) for i, ids in found}
+            choose = GuardedChoice(loaded.tokenizer, copies, [user_text(conversations[i]) for i in rows]) if copies else None
+            found = decode([prompts[i] for i in rows], choose)
+            held = choose.held if choose else [0] * len(rows)
+            each = zip(rows, found, held, strict=True)
+            done = {i: _generation(loaded.tokenizer, len(prompts[i]), ids, stop, n) for i, ids, n in each}
             answers |= done
             if keep:
                 keep(done)
@@ -140,9 +153,12 @@ def _memory_told(longest: int, max_new_tokens: int) -> Iterator[None]:
 
 
 def _decoding(
-    loaded: LoadedModel, prefix: list[int], max_new_tokens: int, stop: str, engine: str = "auto"
-) -> Callable[[list[list[int]]], list[list[int]]]:
-    """A function from the prompts of a batch, each of which begins with `prefix`, to the token ids of their answers."""
+    loaded: LoadedModel, prefix: list[int], max_new_tokens: int, stop: str, engine: str, *, free: bool
+) -> Callable[[list[list[int]], "Choice | None"], list[list[int]]]:
+    """A function from the prompts of a batch, each of which begins with `prefix`, to the token ids of their answers.
+
+    Its second argument chooses each token; where every token is `free` it is None.
+    """
     tokenizer = loaded.tokenizer
 
     def ends(rows: int) -> Callable[[int, int], bool]:
@@ -158,21 +174,31 @@ def _decoding(
         return [prompt[len(prefix) :] for prompt in prompts]
 
     if engine in COMPUTE_TYPES:
+        if not free:
+            raise UsageError(f"--engine {engine} chooses every token itself; leave out --constrain or take --engine torch.")
         generator = open_generator(loaded, engine)
         limits = {"prefix": prefix, "max_new_tokens": max_new_tokens}
-        return lambda prompts: greedy_ct2(generator, tokenizer, rest(prompts), **limits, ended=ends(len(prompts)))
+        return lambda prompts, _: greedy_ct2(generator, tokenizer, rest(prompts), **limits, ended=ends(len(prompts)))
     decoder, reason = fast_decoder(loaded)
     if decoder is None:
         prefix = prefix if _keeps_all(loaded) else []
         _tell_slow(loaded, reason)
         if not _goes_token_by_token(loaded.model):
-            return lambda prompts: _by_own_generate(loaded, prompts, max_new_tokens, ends(len(prompts)))
+            if not free:
+                raise UsageError(
+                    "--constrain copies: this model's adapter goes through its own generate, which chooses every token; leave it out."
+                )
+            return lambda prompts, _: _by_own_generate(loaded, prompts, max_new_tokens, ends(len(prompts)))
         cache = _prefill(loaded.model, prefix) if prefix else None
-        return lambda prompts: _decode(loaded, cache, len(prefix), rest(prompts), max_new_tokens, ends(len(prompts)))
+        return lambda prompts, choose: _decode(
+            loaded, cache, len(prefix), rest(prompts), max_new_tokens, ends(len(prompts)), choose
+        )
     from ftlab.decode import greedy, prefill
 
     shared = prefill(decoder, prefix) if prefix else None
-    return lambda prompts: greedy(decoder, rest(prompts), prefix=shared, max_new_tokens=max_new_tokens, ended=ends(len(prompts)))
+    return lambda prompts, choose: greedy(
+        decoder, rest(prompts), prefix=shared, max_new_tokens=max_new_tokens, ended=ends(len(prompts)), choose=choose
+    )
 
 
 def _tell_slow(loaded: LoadedModel, reason: str | None) -> None:
@@ -259,10 +285,10 @@ class JsonEnd:
         return False
 
 
-def _generation(tokenizer: Any, prompt_tokens: int, ids: list[int], stop: str) -> Generation:
+def _generation(tokenizer: Any, prompt_tokens: int, ids: list[int], stop: str, held: int) -> Generation:
     at_end = bool(ids) and ids[-1] == tokenizer.eos_token_id
     text = tokenizer.decode(ids[:-1] if at_end else ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    return Generation(text, prompt_tokens, len(ids), at_end or (stop == "json" and JsonEnd().feed(text)))
+    return Generation(text, prompt_tokens, len(ids), at_end or (stop == "json" and JsonEnd().feed(text)), held)
 
 
 def check_room(loaded: LoadedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
@@ -332,6 +358,7 @@ def _decode(
     suffixes: list[list[int]],
     max_new_tokens: int,
     ended: Callable[[int, int], bool],
+    choose: "Choice | None",
 ) -> list[list[int]]:
     """Greedy token ids for each suffix by transformers' model, the token that ended a row included."""
     import torch
@@ -352,7 +379,8 @@ def _decode(
             input_ids=input_ids, attention_mask=padded, position_ids=position_ids, past_key_values=cache, use_cache=True,
             logits_to_keep=1,
         )  # fmt: skip
-        tokens = out.logits[:, -1].argmax(-1)  # (B,)
+        logits = out.logits[:, -1]  # (B, vocabulary)
+        tokens = torch.tensor(choose(alive, logits)) if choose else logits.argmax(-1)
         going = []
         for row, token in zip(alive, tokens.tolist(), strict=True):
             answers[row].append(token)

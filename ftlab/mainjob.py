@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ftlab import __version__
-from ftlab.artifact import WEIGHTS, apply_adapter, lineage_origin, read_lineage, write_json, write_lineage
+from ftlab.artifact import WEIGHTS, adapter_identity, apply_adapter, lineage_origin, read_lineage, write_json, write_lineage
 from ftlab.baselines import TfidfBaseline, classifier_accuracies
+from ftlab.constrain import CopyRules
 from ftlab.evaluate import (
     LOWER_IS_BETTER,
     SCORES,
@@ -121,8 +122,12 @@ def run_main_job(
         general_before = answers.general("general_before", general)
     training, lineage = _tune(job, loaded, adapter, resume)
     with job.stage("tuned", "After: the tuned model with the short prompt"):
-        tuned = answers.task_rows("tuned", rows, "short", [])
-        evaluations["tuned"] = _score(job, tuned, rows, "tuned")
+        evaluations["tuned"] = _score(job, answers.task_rows("tuned", rows, "short", []), rows, "tuned")
+    if copies := CopyRules.of(task.rules):
+        with job.stage("constrained", "After: the same, its copied values held to the message while they are written"):
+            evaluations["constrained"] = _score(
+                job, answers.task_rows("constrained", rows, "short", [], copies), rows, "constrained"
+            )
     with job.stage("general", "After: the same general prompts"):
         general_after = answers.general("general_after", general)
     results = {
@@ -206,20 +211,30 @@ class _Answers:
         self.of: dict[str, list[Generation]] = {}
         self.reused: list[str] = []  # whose seconds are therefore not those of generating
 
-    def task_rows(self, name: str, rows: Sequence[Row], prompt: str, shots: Sequence[Row]) -> list[Generation]:
-        limit = self.job.config.max_new_tokens if name == "tuned" else min(UNTUNED_TOKENS, self.job.config.max_new_tokens)
-        return self._generate(name, [self.job.task.conversation(row, prompt, shots) for row in rows], limit)
+    def task_rows(
+        self, name: str, rows: Sequence[Row], prompt: str, shots: Sequence[Row], copies: CopyRules | None = None
+    ) -> list[Generation]:
+        limit = self.job.config.max_new_tokens if prompt == "short" else min(UNTUNED_TOKENS, self.job.config.max_new_tokens)
+        return self._generate(name, [self.job.task.conversation(row, prompt, shots) for row in rows], limit, copies)
 
     def general(self, name: str, prompts: Sequence[GeneralPrompt]) -> list[Generation]:
         return self._generate(name, [p.conversation for p in prompts], min(GENERAL_TOKENS, self.job.config.max_new_tokens))
 
-    def _generate(self, name: str, conversations: Sequence[list[dict]], limit: int) -> list[Generation]:
+    def _generate(
+        self, name: str, conversations: Sequence[list[dict]], limit: int, copies: CopyRules | None = None
+    ) -> list[Generation]:
         from tqdm import tqdm
 
         with tqdm(total=len(conversations), desc=name, unit="row", disable=not self.job.progress) as bar:
             size = self.job.config.eval_batch_size
             self.of[name], reused = cached_generate(
-                self.loaded, conversations, max_new_tokens=limit, batch_size=size, cache=self.cache, progress=bar.update
+                self.loaded,
+                conversations,
+                max_new_tokens=limit,
+                batch_size=size,
+                copies=copies,
+                cache=self.cache,
+                progress=bar.update,
             )
         if reused:
             self.reused.append(name)
@@ -238,7 +253,7 @@ def _tune(job: Job, loaded: LoadedModel, adapter: Path | None, resume: bool) -> 
         )
     loaded.model = loaded.model.merge_and_unload().eval()
     lineage = read_lineage(folder)
-    loaded.adapter_sha256 = lineage["adapter_sha256"]
+    loaded.adapter_sha256 = adapter_identity(folder)
     return lineage["training"], lineage
 
 

@@ -42,7 +42,8 @@ class LoadedModel:
         model: a transformers causal LM (possibly wrapped by peft), float32 on the CPU.
         tokenizer: with a chat template; `tokenizer.eos_token_id` ends an answer.
         sha256: hash of the weights file, so that results and adapters can name their base exactly.
-        adapter_sha256: hash of the adapter file applied to it, "" for none, None if `model` was changed in some other way.
+        adapter_sha256: hash of the adapter applied to it (`artifact.adapter_identity`), "" for none, None if `model` was changed in some
+            other way.
         told_slow: whether the user has been told that the fast decoder does not apply to `model`.
     """
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab import __version__
+from ftlab.constrain import CopyRules
 from ftlab.generate import Generation, check_room, encode_prompt, generate
 from ftlab.models import LoadedModel, cache_dir
 
@@ -26,6 +27,7 @@ def cached_generate(
     batch_size: int | None = None,
     engine: str = "auto",
     stop: str = "eos",
+    copies: CopyRules | None = None,
     cache: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[list[Generation], int]:
@@ -42,7 +44,7 @@ def cached_generate(
     if not conversations:
         return [], 0
     check_room(loaded, [encode_prompt(loaded.tokenizer, conversation) for conversation in conversations], max_new_tokens)
-    settings = {"max_new_tokens": max_new_tokens, "engine": engine, "stop": stop}
+    settings = {"max_new_tokens": max_new_tokens, "engine": engine, "stop": stop, "copies": copies}
     keys = [_key(conversation) for conversation in conversations]
     place = _place(loaded, settings) if cache and loaded.sha256 and loaded.adapter_sha256 is not None else None
     known = _read(place) if place else {}
@@ -72,7 +74,8 @@ def _key(conversation: Sequence[dict]) -> str:
 def _place(loaded: LoadedModel, settings: dict) -> Path:
     engine = "torch" if settings["engine"] == "auto" else settings["engine"]
     weights, tokens = [loaded.sha256, loaded.adapter_sha256], _tokenizer_identity(loaded.tokenizer)
-    depends_on = [__version__, weights, tokens, settings | {"engine": engine}]
+    copies = settings["copies"] and asdict(settings["copies"])
+    depends_on = [__version__, weights, tokens, settings | {"engine": engine, "copies": copies}]
     return cache_dir() / "outputs" / f"{hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()[:32]}.jsonl"
 
 

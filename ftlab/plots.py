@@ -33,6 +33,7 @@ STYLES = {
     "prompt": Style("#E69F00", "//", "^", "prompt (untuned)"),
     "few_shot": Style("#CC79A7", "\\\\", "D", "few_shot (untuned)"),
     "tuned": Style("#0072B2", "", "o", "tuned"),
+    "constrained": Style("#56B4E9", "xx", "v", "constrained (tuned)"),
 }
 HIGHER = ("schema_valid", "class_right", "values_right", "strict")
 LOWER = ("fabricated", "unsafe")

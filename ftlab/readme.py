@@ -27,6 +27,7 @@ _SYSTEMS = {
     "prompt": "untuned, long prompt",
     "few_shot": "untuned, long prompt and 4 examples",
     "tuned": "**tuned, short prompt**",
+    "constrained": "the same, copies held to the message",
 }
 UNMEASURED = "Not measured yet on this machine's present settings; `make bench` does."
 _LAYER_SCORES = (("schema_valid", "schema-valid"), ("class_right", "intent"), ("strict", "all checks"))

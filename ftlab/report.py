@@ -115,7 +115,7 @@ def _before(r: dict) -> Iterator[Block]:
         "tfidf is no language model: word counts, a linear classifier and extraction rules. prompt is the untuned model with the "
         f"long prompt; few_shot adds {len(shots)} worked examples from the training rows ({', '.join(shots)})."
     )
-    yield _score_table(r, [name for name in r["systems"] if name != "tuned"])
+    yield _score_table(r, [name for name in r["systems"] if name not in ("tuned", "constrained")])
     if r["classifiers"]:
         yield f"Plain classifiers that decide {r['about']['class_field']} and nothing else, and what the tuned model gains on them:"
         rows = [[name, _share(c["accuracy"]), _change(c["tuned_against_it"])] for name, c in r["classifiers"].items()]
@@ -150,7 +150,13 @@ def _training(r: dict) -> Iterator[Block]:
 
 def _after(r: dict) -> Iterator[Block]:
     best, paired = r["about"]["best_prompt"], r["paired"]
-    yield _score_table(r, [best, "tuned"])
+    yield _score_table(r, [name for name in (best, "tuned", "constrained") if name in r["systems"]])
+    if "constrained" in r["systems"]:
+        yield (
+            "constrained is the tuned model, held to the message while it writes a value that has to be copied: where its next token "
+            "would leave the message, the likeliest that does not is taken. Nothing is mended afterwards, and a copied value may still be "
+            "the wrong one."
+        )
     yield Picture("score_bars", f"{_sentence(r, best, 'strict')} {_sentence(r, 'tfidf', 'strict')}")
     yield Picture("score_ladder", "Each rung asks for more, so lines only fall; where one falls most, there its answers go wrong.")
     worse = " and ".join(r["about"]["lower_is_better"])

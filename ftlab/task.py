@@ -26,6 +26,11 @@ _HERE = Path(__file__).resolve().parent
 DATA = next((d for d in (_HERE / "data", _HERE.parent / "data") if d.is_dir()), _HERE.parent / "data")
 
 
+def user_text(messages: Sequence[dict]) -> str:
+    """What the user wrote in a chat: the text that values may be copied from."""
+    return "\n".join(m["content"] for m in messages if m["role"] == "user")
+
+
 @dataclass(frozen=True)
 class Row:
     """One labelled or unlabelled row, and where it stands."""
@@ -45,7 +50,7 @@ class Row:
     @property
     def text(self) -> str:
         """What the user wrote: the text that values may be copied from."""
-        return "\n".join(m["content"] for m in self.messages if m["role"] == "user")
+        return user_text(self.messages)
 
 
 @dataclass(frozen=True)

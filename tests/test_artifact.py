@@ -5,12 +5,20 @@ import json
 import pytest
 import torch
 
-from ftlab.artifact import LINEAGE, WEIGHTS, apply_adapter, save_adapter_weights, write_json, write_lineage
+from ftlab.artifact import (
+    CONFIG,
+    LINEAGE,
+    WEIGHTS,
+    adapter_identity,
+    apply_adapter,
+    save_adapter_weights,
+    write_json,
+    write_lineage,
+)
 from ftlab.errors import DataError, UsageError
 from ftlab.generate import encode_prompt, generate
 from ftlab.lora import add_lora
 from ftlab.models import load_model
-from ftlab.task import file_sha256
 
 
 @pytest.fixture
@@ -85,6 +93,14 @@ def _activated():
     return LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear", alora_invocation_tokens=mark)
 
 
+def test_the_scale_of_an_adapter_is_part_of_its_identity(saved):
+    """Stored answers are looked up by it, and the scale stands in the settings, not in the matrices."""
+    folder, _ = saved
+    before, config = adapter_identity(folder), json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps(config | {"lora_alpha": 8}))
+    assert adapter_identity(folder) != before
+
+
 @pytest.mark.parametrize("config", [_virtual, _prefixes, _activated])
 def test_an_adapter_that_cannot_be_merged_is_used_beside_the_weights(config, tmp_path, capsys):
     """Told once, stored under its hash, and its answers are those of the whole row computed anew for each token."""
@@ -97,7 +113,7 @@ def test_an_adapter_that_cannot_be_merged_is_used_beside_the_weights(config, tmp
     loaded = load_model("tiny")
     apply_adapter(loaded, tmp_path / "a")
     assert capsys.readouterr().err.count("cannot be merged into the weights") == 1
-    assert loaded.adapter_sha256 == file_sha256(tmp_path / "a" / WEIGHTS) and not loaded.model.training
+    assert loaded.adapter_sha256 == adapter_identity(tmp_path / "a") and not loaded.model.training
     chats = [[{"role": "user", "content": text}] for text in ("hi", "what now?", "ho")]
     answers = generate(loaded, chats, max_new_tokens=4)
     assert [a.text for a in answers] == [loaded.tokenizer.decode(step_by_step(adapted.eval(), loaded, chat, 4)) for chat in chats]

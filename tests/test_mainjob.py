@@ -26,7 +26,7 @@ def run(toy_folder, tmp_path, capsys):
 def test_a_folder_with_two_files_runs_to_a_report(run, capsys):
     results = json.loads((run / "results.json").read_text())
     assert results["about"]["derived"] == ["rules", "prompt_short", "prompt_long", "validation.jsonl", "test.jsonl"]
-    assert set(results["systems"]) == {"tfidf", "prompt", "few_shot", "tuned"}
+    assert set(results["systems"]) == {"tfidf", "prompt", "few_shot", "tuned", "constrained"}
     assert results["systems"]["tfidf"]["scores"]["class_right"]["share"] > 0.8  # the positive control: it can be learnt
     assert "</html>" in (run / "report.html").read_text() and (run / "report.md").exists()
     assert (run / "adapter" / "lineage.json").exists()

@@ -10,7 +10,7 @@ import ftlab
 
 PACKAGE = Path(ftlab.__file__).parent
 ORDER = [
-    "errors", "language", "stats", "checks", "task", "llama", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "train", "evaluate", "stock",
+    "errors", "language", "stats", "checks", "task", "constrain", "llama", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "train", "evaluate", "stock",
     "baselines", "regress", "mainjob", "cost", "bench", "bench_worker", "sidebyside", "plots", "report", "readme", "notebook", "cli", "__main__",
 ]  # fmt: skip
 FACES = {"plots", "report", "readme", "notebook", "cli", "sidebyside"}
