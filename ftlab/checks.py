@@ -194,10 +194,11 @@ def _text_at(value: dict, key: str) -> str:
 
 @dataclass(frozen=True)
 class _Context:
-    """What a rule may look at beside the output: the user's text and, if a row says so, its language."""
+    """What a rule may look at beside the output: the user's text and, if a row says so, its language and its labelled answer."""
 
     text: str
     lang: str | None = None
+    expected: dict | None = None
 
     def normalized(self) -> str:
         return normalize(self.text)
@@ -245,14 +246,55 @@ def _required_fields(spec: dict) -> _Rule:
 
 
 def _question_count(spec: dict) -> _Rule:
-    """As many `?` (after NFKC) in the string at `path` as `then` says if the list at `when_nonempty` holds something, else `else`."""
+    """As many `?` (after NFKC) in the string at `path` as `then` says if the list at `when_nonempty` holds something, or if each key of
+    `when` has one of the values given there; else as many as `else` says."""
+    nonempty, when = spec.get("when_nonempty"), spec.get("when", {})
+    if bool(nonempty) == bool(when):
+        raise KeyError("expected one of when_nonempty and when")
 
     def rule(value: dict, context: _Context) -> list[Problem]:
-        expected = spec["then"] if value.get(spec["when_nonempty"]) else spec["else"]
+        expected = spec["then"] if value.get(nonempty) or when and _has_one_of(value, when) else spec["else"]
         found = unicodedata.normalize("NFKC", _text_at(value, spec["path"])).count("?")
         if found == expected or not isinstance(value.get(spec["path"]), str):
             return []
         return [Problem("rule", spec["code"], spec["path"], f"expected {expected} question mark(s), found {found}")]
+
+    return rule
+
+
+def _has_one_of(value: dict, when: dict[str, list]) -> bool:
+    """Whether each key of `when` has one of the values given there."""
+    return all(value.get(key) in values for key, values in when.items())
+
+
+def _required_text(spec: dict) -> _Rule:
+    """The string at `path` matches one of `patterns`, in small letters, where each key of `when` has one of the values given there.
+
+    `as_label`: only where the labelled answer matches too; so a labeller says which answers need the text, and an answer without a
+    label is not judged.
+    """
+    search, when, as_label = _any_of(spec["patterns"]), spec.get("when", {}), spec.get("as_label", False)
+
+    def says(value: dict) -> bool:
+        return search.search(_text_at(value, spec["path"]).lower()) is not None
+
+    def rule(value: dict, context: _Context) -> list[Problem]:
+        asked = _has_one_of(value, when) and (not as_label or context.expected is not None and says(context.expected))
+        return [Problem("rule", spec["code"], spec["path"], f"lacks {spec['says']}")] if asked and not says(value) else []
+
+    return rule
+
+
+def _word_count(spec: dict) -> _Rule:
+    """The string at `path` has at most `max` words, parted by white space."""
+
+    def rule(value: dict, context: _Context) -> list[Problem]:
+        n = len(_text_at(value, spec["path"]).split())
+        return (
+            [Problem("rule", spec["code"], spec["path"], f"expected at most {spec['max']} words, found {n}")]
+            if n > spec["max"]
+            else []
+        )
 
     return rule
 
@@ -391,16 +433,20 @@ _BUILDERS = {
     "pattern": _pattern,
     "question_count": _question_count,
     "required_fields": _required_fields,
+    "required_text": _required_text,
     "sentence_count": _sentence_count,
+    "word_count": _word_count,
 }
 _PARTS = {
     "copied_from_input": {"path": str, "code": str},
     "known_values": {"path": str, "code": str},
     "language": {"path": str, "code": str, "languages": list, "otherwise": str},
     "pattern": {"path": str, "code": str, "rung": str, "patterns": list, "says": str},
-    "question_count": {"path": str, "code": str, "when_nonempty": str, "then": int, "else": int},
+    "question_count": {"path": str, "code": str, "then": int, "else": int},
     "required_fields": {"path": str, "code": str, "by": str, "among": str, "required": dict},
+    "required_text": {"path": str, "code": str, "patterns": list, "says": str},
     "sentence_count": {"path": str, "code": str, "min": int, "max": int},
+    "word_count": {"path": str, "code": str, "max": int},
 }
 
 
@@ -465,7 +511,7 @@ class Checker:
         problems = self.schema_problems(value)
         if problems:
             return Check((*problems, *self._unsafe(output)), value)
-        context = _Context(text, lang)
+        context = _Context(text, lang, expected)
         found = [problem for rule in self._rules for problem in rule(value, context)]
         if expected is not None:
             found += compare(value, expected, self.fields)

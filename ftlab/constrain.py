@@ -1,7 +1,8 @@
 """Constrained decoding: a value that the rules want copied from the user's text cannot become anything else while it is written.
 
 A greedy step takes the likeliest token; where that token would leave the user's text inside such a value, the next likeliest that does not
-is taken instead, and counted. Form can be guaranteed in this way, content cannot: a value that was copied may still be the wrong one.
+is taken instead, and counted (if none of the first `TRIED` will do, the likeliest after all). Form can be guaranteed in this way,
+content cannot: a value that was copied may still be the wrong one.
 The principle is that of grammar-constrained decoding (Willard and Louf, 2023), with the user's text as the grammar of a value.
 """
 
@@ -51,7 +52,6 @@ class _Place:
     quoted: bool = False
     is_key: bool = False
     raw: str = ""  # of the open string, as written
-    key: str = ""
 
     def copy(self) -> "_Place":
         new = copy.copy(self)
@@ -105,15 +105,14 @@ class CopyGuard:
     """One answer's guard: says whether a next piece of text keeps every value that has to be copied within the user's text.
 
     Attributes:
-        held: how many likelier tokens were turned away.
-        given_up: how often none of the tokens that were tried would do.
+        held: how often a likelier token was turned away.
     """
 
     def __init__(self, rules: CopyRules, text: str):
         self.rules, self.text = rules, normalize(text)
         self.tails: dict[int, set[str]] = {}
         self.place = _Place()
-        self.held = self.given_up = 0
+        self.held = 0
 
     def allows(self, piece: str) -> bool:
         place = self.place.copy()
@@ -145,12 +144,13 @@ class GuardedChoice:
 
     def __init__(self, tokenizer: Any, rules: CopyRules, texts: Sequence[str]):
         self.tokenizer, self.guards = tokenizer, [CopyGuard(rules, text) for text in texts]
+        self.special = set(tokenizer.all_special_ids)  # they add no text, and ending an answer inside a value is no way out
         self.ids: list[list[int]] = [[] for _ in texts]
         self.said = ["" for _ in texts]  # the whole signs of each row's answer
 
     @property
     def held(self) -> list[int]:
-        """How many likelier tokens each row was kept from."""
+        """How often each row was kept from its likeliest token."""
         return [guard.held for guard in self.guards]
 
     def __call__(self, rows: Sequence[int], logits: Any) -> list[int]:
@@ -161,9 +161,9 @@ class GuardedChoice:
         guard = self.guards[row]
         token, piece = first, self._piece(row, first)
         if not guard.allows(piece):
-            tried = logits.topk(min(TRIED, len(logits))).indices.tolist()
-            token = next((t for t in tried if t != first and guard.allows(self._piece(row, t))), first)
-            guard.held, guard.given_up = guard.held + (token != first), guard.given_up + (token == first)
+            tried = [t for t in logits.topk(min(TRIED, len(logits))).indices.tolist() if t != first and t not in self.special]
+            token = next((t for t in tried if guard.allows(self._piece(row, t))), first)
+            guard.held += token != first
             piece = self._piece(row, token)
         guard.feed(piece)
         self.ids[row].append(token)

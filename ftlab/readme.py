@@ -16,9 +16,12 @@ from typing import Any
 from ftlab.checks import compare
 from ftlab.evaluate import LOWER_IS_BETTER
 from ftlab.stats import share
-from ftlab.task import Row, Task, load_task
+from ftlab.task import Row, Task, builtin_tasks, load_task
+from ftlab.train.preference import read_pairs
 
 ROOT = Path(__file__).resolve().parent.parent
+SECOND_LABELS = "second_labels.jsonl"  # in a task's folder
+PAIRS = ("pairs.jsonl", "pairs_test.jsonl")
 GROWTH_FIGURE = "growth.png"  # in results/figures
 FAST_PATH = (ROOT / "ftlab" / "llama.py", ROOT / "ftlab" / "decode.py")
 _BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -83,25 +86,46 @@ def data_blocks(task: Task) -> dict[str, str]:
         "asks": _counts(
             task, "next step", lambda row: "asks for something" if row.output.get("missing_info") else "asks for nothing"
         ),
+        "confidence": _counts(task, "confidence", lambda row: f"{row.output.get('confidence', 'none')}"),
+        "points": _counts(task, "point", lambda row: next((tag for tag in row.tags if re.fullmatch(r"p\d+", tag)), "none")),
     }
-    parts["second_labels"] = _second_labels(task)
+    if (task.folder / SECOND_LABELS).exists():
+        parts["second_labels"] = _second_labels(task)
+    if (task.folder / PAIRS[0]).exists():
+        parts["pairs"] = _pairs(task)
     hashes = task.hashes()
     parts["hashes"] = "\n".join(f"- {name}: `{hashes[name][:16]}…`" for name in ("schema", "rules", *task.splits))
     return parts
 
 
 def _second_labels(task: Task) -> str:
-    """How far a second, blind labelling of training rows (second_labels.jsonl) agrees with the first."""
-    text = (task.folder / "second_labels.jsonl").read_text(encoding="utf-8")
+    """How far a second, blind labelling of rows (second_labels.jsonl) agrees with the first, on the fields that are compared."""
+    text = (task.folder / SECOND_LABELS).read_text(encoding="utf-8")
     second = [json.loads(line) for line in text.splitlines()]
-    first = {row.id: row.output for row in task.rows("train")}
-    pairs = [({"entities": r["entities"], "intent": r["intent"]}, first[r["id"]]) for r in second]
+    first = {row.id: (split, row.output) for split, rows in task.splits.items() for row in rows}
+    pairs = [({key: r[key] for key in r if key not in ("id", "doubt")}, first[r["id"]][1]) for r in second]
     agree = {key: share([not compare(a, b, [key]) for a, b in pairs]).as_dict() for key in task.fields}
     said = ", ".join(f"`{key}` {percent(value)}" for key, value in agree.items())
+    splits = Counter(first[r["id"]][0] for r in second)
     return (
-        f"{len(second)} training rows were labelled a second time from the text and the guide alone. Agreement: {said}. "
-        f"In {sum('doubt' in r for r in second)} of them the second labeller noted that careful people could differ."
+        f"Labelled a second time from the text and the guide alone: {', '.join(f'{n} {split}' for split, n in splits.items())} rows. "
+        f"Agreement: {said}. In {sum('doubt' in r for r in second)} of them the second labeller noted that careful people could differ."
     )
+
+
+def _pairs(task: Task) -> str:
+    """The preference pairs of a task: how many, and which action gives way to which."""
+    lines = []
+    for name in PAIRS:
+        pairs = read_pairs(task.folder / name)
+        turns = Counter((json.loads(p.chosen)["action"], json.loads(p.rejected)["action"]) for p in pairs)
+        told = ", ".join(f"{a} over {b} {n}" for (a, b), n in turns.most_common(6))
+        words = [len(p.chosen.split()) - len(p.rejected.split()) for p in pairs]
+        lines.append(
+            f"`{name}`: {len(pairs)} pairs; most often {told}. The chosen reply is longer in {sum(w > 0 for w in words)}, shorter in "
+            f"{sum(w < 0 for w in words)}."
+        )
+    return "\n\n".join(lines)
 
 
 def _length_bin(words: int) -> str:
@@ -231,11 +255,11 @@ def documents() -> dict[Path, dict[str, str]]:
         path = ROOT / "results" / f"{name}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
-    task = load_task("support_plan")
+    cards = {task.folder / "DATA_CARD.md": data_blocks(task) for task in map(load_task, builtin_tasks())}
     return {
         ROOT / "README.md": blocks(result("support_plan")) | speed_block(result("bench")),
         ROOT / "docs" / "performance.md": performance_blocks(*map(result, ("bench", "growth", "cost", "layers"))),
-        task.folder / "DATA_CARD.md": data_blocks(task),
+        **cards,
     }
 
 

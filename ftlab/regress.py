@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ftlab.checks import parse_strict
 from ftlab.errors import DataError
 from ftlab.stats import mcnemar_exact, share
-from ftlab.task import DATA
+from ftlab.task import DATA, check_frozen
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,13 @@ class GeneralPrompt:
 
 
 def general_prompts() -> list[GeneralPrompt]:
-    """The prompts of data/general/prompts.jsonl."""
+    """The prompts of data/general/prompts.jsonl, a frozen set.
+
+    Raises:
+        DataError: it is broken, or not the pinned file.
+    """
     path = DATA / "general" / "prompts.jsonl"
+    check_frozen(path)
     try:
         records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         return [GeneralPrompt(r["id"], r["input"], r["check"], tuple(r["tags"])) for r in records]

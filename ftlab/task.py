@@ -162,7 +162,7 @@ def load_task(task: str | Path) -> Task:
     problems += _across_splits(splits)
     if problems:
         raise DataError(f"{folder.name}: {len(problems)} broken row(s); mend each of these and run again:", problems)
-    _check_frozen(folder)
+    check_frozen(folder / "test.jsonl")
     splits, cut = _cut_missing(splits)
     prompts = {}
     for prompt, default in (("short", derive_short_prompt(schema)), ("long", derive_long_prompt(schema))):
@@ -283,15 +283,20 @@ def _across_splits(splits: dict[str, list[Row]]) -> list[str]:
     return problems
 
 
-def _check_frozen(folder: Path) -> None:
-    pin, test = folder / "test.sha256", folder / "test.jsonl"
+def check_frozen(path: Path) -> None:
+    """Compare a test set with the hash that stands beside it (NAME.sha256), if one does.
+
+    Raises:
+        DataError: it has changed.
+    """
+    pin = path.with_suffix(".sha256")
     if not pin.exists():
         return
-    expected, found = (_read_text(pin).split() or [""])[0], file_sha256(test) if test.exists() else "no file"
+    expected, found = (_read_text(pin).split() or [""])[0], file_sha256(path) if path.exists() else "no file"
     if expected != found:
         raise DataError(
-            f"{test.name}: the frozen test set has changed (expected SHA-256 {expected[:12]}…, found {found[:12]}…); restore it, "
-            "or, if you mean it, write the new hash into test.sha256 and compare with no earlier result."
+            f"{path.name}: the frozen test set has changed (expected SHA-256 {expected[:12]}…, found {found[:12]}…); restore it, "
+            f"or, if you mean it, write the new hash into {pin.name} and compare with no earlier result."
         )
 
 
@@ -332,7 +337,22 @@ def _read_rules(path: Path) -> dict:
         if not isinstance(value, list) or not all(isinstance(item, items) for item in value):
             kind = "objects" if items is dict else "strings"
             raise DataError(f"{path.name}: expected {key!r} to be a list of {kind}, found {str(value)[:60]!r}.")
+    if "include" in declared:
+        declared["rules"] = [*declared.get("rules", []), *_included(declared["include"], path)]
     return declared
+
+
+def _included(spec: Any, path: Path) -> list[dict]:
+    """Rules of a built-in task that another uses too: those with one of `codes`, to be looked for at `path`."""
+    parts = {"task": str, "codes": list, "path": str}
+    if not isinstance(spec, dict) or any(not isinstance(spec.get(key), kind) for key, kind in parts.items()):
+        raise DataError(f'{path.name}: expected \'include\' to be {{"task", "codes": [...], "path"}}, found {str(spec)[:60]!r}.')
+    if spec["task"] not in builtin_tasks():
+        raise DataError(f"{path.name}: include names the task {spec['task']!r}; expected one of {', '.join(builtin_tasks())}.")
+    rules = _read_rules(DATA / spec["task"] / "rules.json").get("rules", [])
+    if unknown := sorted(set(spec["codes"]) - {rule.get("code") for rule in rules}):
+        raise DataError(f"{path.name}: include asks for the codes {', '.join(unknown)}, which no rule of {spec['task']} has.")
+    return [rule | {"path": spec["path"]} for rule in rules if rule["code"] in spec["codes"]]
 
 
 def _read_json(path: Path) -> dict:

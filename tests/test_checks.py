@@ -498,6 +498,37 @@ def test_no_output_crashes_the_checker(output, text, lang):
     assert built_in().check(output, text, lang=lang).first_cause == "format" or output.lstrip().startswith("{")
 
 
+def test_question_marks_may_hang_on_a_value():
+    rule = {"rule": "question_count", "path": "say", "when": {"act": ["ask"]}, "then": 1, "else": 0, "code": "c"}
+    assert [problems(rule, {"say": say, "act": act}) == [] for say in ("Who?", "Yes.") for act in ("ask", "tell")] == [1, 0, 0, 1]
+
+
+def test_words_are_counted_by_white_space():
+    rule = {"rule": "word_count", "path": "say", "max": 3, "code": "c"}
+    assert problems(rule, {"say": "one  two\nthree"}) == [] and problems(rule, {"say": "a b c d"}) == [("rule", "c", "say")]
+
+
+def test_a_text_is_required_where_the_label_holds_it():
+    rule = {
+        "rule": "required_text",
+        "path": "say",
+        "patterns": ["bank"],
+        "says": "it",
+        "when": {"act": ["do"]},
+        "as_label": True,
+        "code": "c",
+    }
+    checker = Checker({}, [rule])
+    for say, act, label, fine in [
+        ("Your Bank decides.", "do", "the bank", True), ("Nobody decides.", "do", "the bank", False), ("Nobody.", "do", "nobody", True),
+        ("Nobody decides.", "wait", "the bank", True),
+    ]:  # fmt: skip
+        output, expected = {"say": say, "act": act}, {"say": label, "act": "do"}
+        assert checker.check(json.dumps(output), "", expected=expected).ok == fine, say
+    assert checker.check('{"say": "Nobody", "act": "do"}', "").ok  # without a label it is not judged
+    assert not Checker({}, [rule | {"as_label": False}]).check('{"say": "Nobody", "act": "do"}', "").ok
+
+
 @quick
 @given(any_text, any_text, any_text, st.dictionaries(any_text, json_values, max_size=2))
 def test_no_valid_plan_crashes_the_checker(say, text, value, expected):

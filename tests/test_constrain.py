@@ -94,6 +94,20 @@ def test_the_next_likeliest_token_that_copies_is_taken_and_counted():
     assert choose.held == [1]
 
 
+def test_ending_inside_a_value_is_no_way_out():
+    tokenizer = load_model("tiny").tokenizer
+    choose, wrong, right = (
+        GuardedChoice(tokenizer, RULES, ["Hannes"]),
+        tokenizer("x")["input_ids"][0],
+        tokenizer("H")["input_ids"][0],
+    )
+    for token in tokenizer('{"entities": {"name": "')["input_ids"]:
+        choose([0], pushed(tokenizer, token, wrong))
+    logits = pushed(tokenizer, wrong, tokenizer.eos_token_id)
+    logits[0, right] = 0.5
+    assert choose([0], logits) == [right]
+
+
 def test_where_nothing_has_to_be_copied_answers_are_the_free_ones():
     loaded, chats = load_model("tiny"), [[{"role": "user", "content": text}] for text in ("hi", "what now?", "ho")]
     free = generate(loaded, chats, max_new_tokens=6)

@@ -99,6 +99,27 @@ def test_a_broken_schema_is_named_with_its_line(toy_folder):
         load_task(toy_folder)
 
 
+def test_rules_of_a_built_in_task_may_be_used_elsewhere(toy_folder):
+    include = {"task": "support_plan", "codes": ["asks_secret"], "path": "say"}
+    (toy_folder / "rules.json").write_text(json.dumps({"include": include}))
+    check = load_task(toy_folder).checker.check('{"intent": "order", "number": "1", "say": "Send me your password."}', "1")
+    assert check.has("asks_secret")
+
+
+@pytest.mark.parametrize(
+    "include, says",
+    [
+        ("support_plan", "expected 'include' to be"), ({"task": "support_plan", "codes": []}, "expected 'include' to be"),
+        ({"task": "nope", "codes": [], "path": "say"}, "names the task 'nope'"),
+        ({"task": "support_plan", "codes": ["nope"], "path": "say"}, "asks for the codes nope"),
+    ],
+)  # fmt: skip
+def test_an_include_that_leads_nowhere_is_one_sentence(toy_folder, include, says):
+    (toy_folder / "rules.json").write_text(json.dumps({"include": include}))
+    with pytest.raises(DataError, match=says):
+        load_task(toy_folder)
+
+
 def test_two_files_are_enough(toy_task):
     assert set(toy_task.derived) == {"rules", "prompt_short", "prompt_long", "validation.jsonl", "test.jsonl"}
     assert sum(len(rows) for rows in toy_task.splits.values()) == 60 and all(toy_task.splits.values())
