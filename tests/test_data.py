@@ -7,6 +7,7 @@ import pytest
 
 from ftlab import load_task
 from ftlab.checks import Checker
+from ftlab.errors import DataError
 from ftlab.task import builtin_tasks
 from ftlab.train.preference import read_pairs
 
@@ -64,6 +65,13 @@ def test_length_does_not_tell_the_chosen_reply(name):
     words = [[len(json.loads(side)["message"].split()) for side in (p.chosen, p.rejected)] for p in PAIRS[name]]
     longer = sum(a > b for a, b in words) / sum(a != b for a, b in words)
     assert 0.3 < longer < 0.7 and abs(sum(a - b for a, b in words) / len(words)) < 4
+
+
+def test_changed_held_out_pairs_are_refused(tmp_path):
+    for name, more in (("pairs_test.jsonl", b"\n"), ("pairs_test.sha256", b"")):
+        (tmp_path / name).write_bytes((REPLY.folder / name).read_bytes() + more)
+    with pytest.raises(DataError, match="pairs_test.jsonl: the frozen test set has changed"):
+        read_pairs(tmp_path / "pairs_test.jsonl")
 
 
 def test_held_out_pairs_are_no_training_pairs():

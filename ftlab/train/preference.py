@@ -21,7 +21,7 @@ from ftlab.errors import DataError, UsageError
 from ftlab.generate import encode_example, shared_prefix_length
 from ftlab.lora import add_lora
 from ftlab.models import LoadedModel, fast_decoder
-from ftlab.task import dump_output, read_rows
+from ftlab.task import check_frozen, dump_output, read_rows
 from ftlab.train.kept import read_kept, write_kept
 from ftlab.train.loop import Run, make_folder, micro_batches
 from ftlab.train.loss import DecoderLoss
@@ -82,13 +82,14 @@ class Preference:
 
 
 def read_pairs(path: Path) -> list[Preference]:
-    """The pairs of a JSONL file with rows {"id", "input", "chosen", "rejected"}.
+    """The pairs of a JSONL file with rows {"id", "input", "chosen", "rejected"}; a held-out file may be pinned by NAME.sha256 beside it.
 
     The input is a text or a list of chat messages; an answer is a text or a JSON object, which becomes one line of JSON.
 
     Raises:
-        DataError: the file cannot be read, or rows are broken; `problems` lists each of them as "file:line: reason".
+        DataError: the file cannot be read, is not the pinned one, or rows are broken; `problems` lists each of them as "file:line: reason".
     """
+    check_frozen(path)
     rows, problems = read_rows(path)
     lines = {f"{path.name}:{n}": line for n, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1)}
     pairs = []
