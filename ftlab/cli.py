@@ -138,9 +138,10 @@ def _model_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--constrain",
-        choices=("none", "copies"),
-        default="none",
-        help="copies: values that the rules want copied can only become pieces of the message (default: none)",
+        choices=("auto", "copies", "none"),
+        default="auto",
+        help="copies: values that the rules want copied can only become pieces of the message (default: auto, which is copies for a tuned "
+        "model where the task has such a rule and the engine can)",
     )
 
 
@@ -326,32 +327,33 @@ def _answers(args: argparse.Namespace, task, rows) -> list:
     from ftlab.outputs import cached_generate
 
     loaded, prompt = _loaded(args, task)
-    conversations = [task.conversation(row, prompt) for row in rows]
+    conversations, copies = [task.conversation(row, prompt) for row in rows], _copies(args, task)
     with tqdm(total=len(rows), desc=args.command, unit="row") as bar:
         answers, reused = cached_generate(
             loaded, conversations, max_new_tokens=args.max_new_tokens, batch_size=args.batch_size, stop=args.stop, engine=args.engine,
-            copies=_copies(args, task), cache=not args.no_cache, progress=bar.update,
+            copies=copies, cache=not args.no_cache, progress=bar.update,
         )  # fmt: skip
     if reused:
         print(f"{reused} of {len(rows)} answers were generated before and come from the cache (--no-cache makes them anew)")
-    if args.constrain != "none":
+    if copies:
+        kept = sum(a.held > 0 for a in answers)
         print(
-            f"{sum(a.held > 0 for a in answers)} of {len(rows)} answers were kept to the message somewhere; their errors may lie elsewhere"
+            f"{kept} of {len(rows)} answers were kept from leaving the message in a copied value (--constrain none decodes freely)"
         )
     return answers
 
 
 def _copies(args: argparse.Namespace, task):
+    """The rules that answers are held to while they are written; None for free decoding."""
     from ftlab.constrain import CopyRules
 
-    if args.constrain == "none":
-        return None
     rules = CopyRules.of(task.rules)
-    if not rules:
+    if args.constrain == "copies" and not rules:
         raise UsageError(
             f"--constrain copies: expected a task with a rule copied_from_input, found none in {task.name}; leave it out."
         )
-    return rules
+    free = args.constrain == "none" or args.constrain == "auto" and (args.base or args.engine not in ("auto", "torch"))
+    return None if free or not rules else rules
 
 
 def _predict(args: argparse.Namespace) -> None:

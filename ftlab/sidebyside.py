@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ftlab.artifact import apply_adapter
 from ftlab.checks import Check, parse_strict
+from ftlab.constrain import CopyRules
 from ftlab.errors import UsageError
 from ftlab.generate import generate
 from ftlab.mainjob import UNTUNED_TOKENS
@@ -57,7 +58,8 @@ def side_by_side(task: Task, texts: Sequence[str], *, adapter: Path, model: str 
     rows = [Row(str(i), text) for i, text in enumerate(texts)]
     base = generate(loaded, [task.conversation(row, "long") for row in rows], max_new_tokens=UNTUNED_TOKENS)
     apply_adapter(loaded, adapter)
-    tuned = generate(loaded, [task.conversation(row, "short") for row in rows])
+    copies = CopyRules.of(task.rules) or None  # as `predict` does with a tuned model
+    tuned = generate(loaded, [task.conversation(row, "short") for row in rows], copies=copies)
     return [
         Pair(text, b.text, task.checker.check(b.text, text), t.text, task.checker.check(t.text, text))
         for text, b, t in zip(texts, base, tuned, strict=True)
