@@ -186,7 +186,7 @@ def _decoding(
         if not _goes_token_by_token(loaded.model):
             if not free:
                 raise UsageError(
-                    "--constrain copies: this model's adapter goes through its own generate, which chooses every token; take --constrain none."
+                    "--constrain copies: this adapter goes through its own generate, which chooses every token; use --constrain none."
                 )
             return lambda prompts, _: _by_own_generate(loaded, prompts, max_new_tokens, ends(len(prompts)))
         cache = _prefill(loaded.model, prefix) if prefix else None

@@ -29,8 +29,8 @@ _SYSTEMS = {
     "tfidf": "TF-IDF, patterns and nearest row (no language model)",
     "prompt": "untuned, long prompt",
     "few_shot": "untuned, long prompt and 4 examples",
-    "tuned": "**tuned, short prompt**",
-    "constrained": "the same, copies held to the message",
+    "tuned": "**tuned, short prompt**, free decoding",
+    "constrained": "**tuned, copies held to the message** (what `predict` does)",
 }
 UNMEASURED = "Not measured yet on this machine's present settings; `make bench` does."
 _LAYER_SCORES = (("schema_valid", "schema-valid"), ("class_right", "intent"), ("strict", "all checks"))

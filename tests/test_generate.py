@@ -62,7 +62,7 @@ def test_rows_that_end_early_do_not_disturb_the_others(tiny, path):
     they hold until then is what they hold with nobody leaving."""
     prompts = [encode_prompt(tiny.tokenizer, c) for c in conversations([f"{word} {i}" for i, word in enumerate(TEXTS * 4)])]
     with torch.inference_mode():
-        whole = ftlab.generate._decoding(tiny, [], 90, "eos")(prompts)
+        whole = ftlab.generate._decoding(tiny, [], 90, "eos", "auto", free=True)(prompts, None)
         left = iter([3, 90, 1, 70, 20] * 4)
         limits = [next(left) for _ in prompts]
         counts = [0] * len(prompts)
@@ -73,7 +73,7 @@ def test_rows_that_end_early_do_not_disturb_the_others(tiny, path):
 
         decoder, reason = ftlab.generate.fast_decoder(tiny)
         if reason:
-            parts = ftlab.generate._decode(tiny, None, 0, prompts, 90, ended)
+            parts = ftlab.generate._decode(tiny, None, 0, prompts, 90, ended, None)
         else:
             parts = greedy(decoder, prompts, prefix=None, max_new_tokens=90, ended=ended)
     assert parts == [ids[:n] for ids, n in zip(whole, limits, strict=True)]

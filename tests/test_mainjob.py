@@ -26,10 +26,19 @@ def run(toy_folder, tmp_path, capsys):
 def test_a_folder_with_two_files_runs_to_a_report(run, capsys):
     results = json.loads((run / "results.json").read_text())
     assert results["about"]["derived"] == ["rules", "prompt_short", "prompt_long", "validation.jsonl", "test.jsonl"]
-    assert set(results["systems"]) == {"tfidf", "prompt", "few_shot", "tuned", "constrained"}
+    assert set(results["systems"]) == {"tfidf", "prompt", "few_shot", "tuned"}
     assert results["systems"]["tfidf"]["scores"]["class_right"]["share"] > 0.8  # the positive control: it can be learnt
     assert "</html>" in (run / "report.html").read_text() and (run / "report.md").exists()
     assert (run / "adapter" / "lineage.json").exists()
+
+
+def test_a_task_whose_values_are_copied_is_scored_under_that_constraint_too(toy_folder, tmp_path):
+    rule = {"rule": "copied_from_input", "path": "number", "code": "fabricated_entity"}
+    (toy_folder / "rules.json").write_text(json.dumps({"rules": [rule]}))
+    assert main(["run", str(toy_folder), "--profile", "smoke", "--out", str(tmp_path / "run")]) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["systems"]["constrained"]["scores"]["fabricated"]["k"] == 0
+    assert "constrained is the tuned model" in (tmp_path / "run" / "report.md").read_text()
 
 
 def test_the_report_has_no_link_to_elsewhere(run):

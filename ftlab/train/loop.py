@@ -29,6 +29,7 @@ class LoopConfig(Protocol):
     epochs: int
     batch_size: int
     micro_tokens: int
+    memory_limit: int
     warmup: float
     max_grad_norm: float
     seed: int
@@ -221,6 +222,8 @@ class Run:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.loss.refresh()
+        if self.config.memory_limit:  # where memory is short, what a step leaves behind must not stand in the way of the next
+            trim_heap()
         self.tokens += sum(lengths)
         self.loss_sum, self.label_sum = self.loss_sum + total, self.label_sum + weight
         return total / weight
