@@ -1,11 +1,14 @@
-"""Adapters on disk: 16-bit safetensors in peft's format, with a lineage that says what they were made from and how they scored."""
+"""Adapters on disk: 16-bit safetensors in peft's format, with a lineage that says what they were made from and how they scored; files
+written in one step."""
 
 import hashlib
 import json
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from ftlab import __version__
@@ -140,3 +143,25 @@ def write_json(path: Path, value: Any) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     os.replace(partial, path)
+
+
+def write_lines(path: Path, records: Sequence[dict]) -> None:
+    """Write one JSON object a line, in one step."""
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "w", encoding="utf-8", errors="backslashreplace") as handle:
+        handle.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    os.replace(partial, path)
+
+
+def writer(path: Path | None, write: Callable[[Path, Any], None] = write_json) -> Callable[[Any], None]:
+    """What writes results to `path`, if one is given; its folder is made, and tried, now rather than after the work.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    if path is None:
+        return lambda results: None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=path.parent):
+        pass
+    return lambda results: write(path, results)

@@ -5,14 +5,11 @@ Exit status: 0 done, 1 bad data, 2 wrong use, 130 interrupted.
 
 import argparse
 import json
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any
 
-from ftlab import __version__
+from ftlab import __version__, data_cli
 from ftlab.bench import KINDS as BENCH_KINDS
 from ftlab.errors import DataError, FtlabError, UsageError
 from ftlab.generate import ENGINES, STOPS
@@ -102,6 +99,8 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--rounds", type=int, help="how often each side runs, in turn; seeds of layers (default: 3)")
     bench.add_argument("--json", type=Path, metavar="OUT", help="write all figures as one JSON object here")
     bench.set_defaults(run=_bench, after_stop="")
+
+    data_cli.add_commands(commands)
 
     attempt = commands.add_parser("try", help="one message, base model and tuned model side by side")
     attempt.add_argument("text", metavar="TEXT")
@@ -197,6 +196,7 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _cost(args: argparse.Namespace) -> None:
+    from ftlab.artifact import writer
     from ftlab.cost import predict_cost
     from ftlab.models import load_model
     from ftlab.task import load_task
@@ -204,7 +204,7 @@ def _cost(args: argparse.Namespace) -> None:
 
     task, settings = load_task(args.task), profile(args.profile)
     config = sft_config(args.profile, **_overrides(args))
-    write = _writer(args.json)
+    write = writer(args.json)
     cost = predict_cost(task, load_model(args.model or settings.model), config)
     write(cost)
     parts = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in cost["parts"].items())
@@ -215,12 +215,13 @@ def _cost(args: argparse.Namespace) -> None:
 
 
 def _bench(args: argparse.Namespace) -> None:
+    from ftlab.artifact import writer
     from ftlab.bench import bench, cost_study, growth, layers_study, report
 
     given = {name: getattr(args, name) for name in ("task", "model", "rows", "rounds") if getattr(args, name) is not None}
     if unused := [name for name in given if name not in STUDIES.get(args.kind, given)]:
         raise UsageError(f"bench {args.kind}: expected no --{unused[0]}, which it does not use; leave it out.")
-    write = _writer(args.json)
+    write = writer(args.json)
     if args.kind == "growth":
         write(growth(**given))
     elif args.kind == "cost":
@@ -235,23 +236,8 @@ def _bench(args: argparse.Namespace) -> None:
         print(report(found))
 
 
-def _writer(path: Path | None) -> Callable[[Any], None]:
-    """What writes results to `path`, if one is given; its folder is made, and tried, now rather than after the work.
-
-    Raises:
-        OSError: the folder cannot be made or written.
-    """
-    from ftlab.artifact import write_json
-
-    if path is None:
-        return lambda results: None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryFile(dir=path.parent):
-        pass
-    return lambda results: write_json(path, results)
-
-
 def _check(args: argparse.Namespace) -> None:
+    from ftlab.artifact import write_lines
     from ftlab.evaluate import check_record
     from ftlab.task import load_task
 
@@ -261,7 +247,7 @@ def _check(args: argparse.Namespace) -> None:
         expected = record.get("expected") if isinstance(record.get("expected"), dict) else None
         records.append(check_record(row.id, task.checker.check(record["output"], row.text, lang=row.lang, expected=expected)))
     if args.json:
-        _write_lines(args.json, records)
+        write_lines(args.json, records)
     clean = sum(not r["labels"] for r in records)
     print(f"{clean} of {len(records)} outputs are clean")
     for label in ("safety", "format", "instruction", "knowledge"):
@@ -288,13 +274,6 @@ def _raw_rows(path: Path, need_output: bool) -> list:
     if problems:
         raise DataError(f"{path}: {len(problems)} broken row(s); mend each of these and run again:", problems)
     return list(zip(rows, records, strict=True))
-
-
-def _write_lines(path: Path, records: Sequence[dict]) -> None:
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8", errors="backslashreplace") as handle:
-        handle.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    os.replace(partial, path)
 
 
 def _loaded(args: argparse.Namespace, task) -> tuple:
@@ -357,12 +336,13 @@ def _copies(args: argparse.Namespace, task):
 
 
 def _predict(args: argparse.Namespace) -> None:
+    from ftlab.artifact import write_lines
     from ftlab.task import load_task
 
     task = load_task(args.task)
     pairs = _raw_rows(args.file, need_output=False)
     answers = _answers(args, task, [row for row, _ in pairs])
-    _write_lines(args.out, [record | {"output": answer.text} for (_, record), answer in zip(pairs, answers, strict=True)])
+    write_lines(args.out, [record | {"output": answer.text} for (_, record), answer in zip(pairs, answers, strict=True)])
     print(f"{args.out}: {len(answers)} answers, {sum(not a.ended for a in answers)} of them cut at {args.max_new_tokens} tokens")
 
 

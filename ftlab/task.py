@@ -140,8 +140,11 @@ def task_folder(task: str | Path) -> Path:
     raise UsageError(f"--task: expected a built-in task ({', '.join(builtin_tasks())}) or a folder with schema.json; {hint}.")
 
 
-def load_task(task: str | Path) -> Task:
+def load_task(task: str | Path, broken: list[str] | None = None) -> Task:
     """Read a task by built-in name or folder and check all of it.
+
+    Args:
+        broken: if given, broken rows are left out of the task and told here, as "file:line: reason", instead of raised.
 
     Raises:
         UsageError: there is no such task.
@@ -157,10 +160,12 @@ def load_task(task: str | Path) -> Task:
     splits, problems = {}, []
     for split in SPLITS:
         if (folder / f"{split}.jsonl").exists():
-            splits[split], broken = read_rows(folder / f"{split}.jsonl", checker=checker, labelled=True)
-            problems += broken
+            splits[split], faults = read_rows(folder / f"{split}.jsonl", checker=checker, labelled=True)
+            problems += faults
     problems += _across_splits(splits)
-    if problems:
+    if broken is not None:
+        broken += problems
+    elif problems:
         raise DataError(f"{folder.name}: {len(problems)} broken row(s); mend each of these and run again:", problems)
     check_frozen(folder / "test.jsonl")
     splits, cut = _cut_missing(splits)
