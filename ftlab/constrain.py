@@ -15,7 +15,7 @@ from typing import Any
 
 from ftlab.checks import card_tails, normalize
 
-TRIED = 64  # likeliest tokens that are tried before the likeliest of all is taken after all
+TRIED = 512  # likeliest tokens that are tried before the likeliest of all is taken after all
 Choice = Callable[[Sequence[int], Any], Sequence[int]]  # (rows, logits (B, vocabulary)) -> the token of each
 _ESCAPES = re.compile(r'\\(?:["\\/bfnrt]|u[dD][89abAB][0-9a-fA-F]{2}\\u[0-9a-fA-F]{4}|u(?![dD][89abAB])[0-9a-fA-F]{4})')
 
@@ -129,10 +129,22 @@ class CopyGuard:
         if place.is_key or not (was_open or place.quoted) or (digits := self.rules.digits(place.names)) is None:
             return True
         value, closed = normalize(place.value()), was_open and not place.quoted
-        if value in self.text and (value or not closed):
-            return True
-        tails = self.tails.setdefault(digits, card_tails(self.text, digits)) if digits else set()
+        if not digits:
+            return value in self.text and bool(value or not closed)
+        tails = self._tails(digits)
         return value in tails if closed else any(tail.startswith(value) for tail in tails)
+
+    def _tails(self, digits: int) -> set[str]:
+        """What may stand where the last digits of a card are wanted: those of a whole number, or as many that stand alone."""
+        if digits not in self.tails:
+            alone = re.findall(rf"(?<!\d)\d{{{digits}}}(?!\d)", self.text)
+            self.tails[digits] = card_tails(self.text, digits) | set(alone)
+        return self.tails[digits]
+
+    @property
+    def inside(self) -> bool:
+        """Whether the text so far ends inside a value that has to be copied."""
+        return self.place.quoted and not self.place.is_key and self.rules.digits(self.place.names) is not None
 
 
 class GuardedChoice:
@@ -162,7 +174,9 @@ class GuardedChoice:
         token, piece = first, self._piece(row, first)
         if not guard.allows(piece):
             tried = [t for t in logits.topk(min(TRIED, len(logits))).indices.tolist() if t != first and t not in self.special]
-            token = next((t for t in tried if guard.allows(self._piece(row, t))), first)
+            pieces = ((t, self._piece(row, t)) for t in tried)
+            # inside a value a token that adds no whole sign (bytes of one) cannot be judged, so it is no way out either
+            token = next((t for t, added in pieces if guard.allows(added) and (added or not guard.inside)), first)
             guard.held += token != first
             piece = self._piece(row, token)
         guard.feed(piece)

@@ -15,7 +15,7 @@ from ftlab.models import load_model
 TASK = load_task("support_plan")
 RULES = CopyRules.of(TASK.rules)
 SCHEMA = {"type": "object"}
-COPIED = {"rule": "copied_from_input", "path": "a.*", "code": "fabricated_entity", "last_digits": {"card": 4}}
+COPIED = {"rule": "copied_from_input", "path": "a.*", "code": "fabricated_entity"}
 texts = st.text(alphabet='aBc 1@é"\\/:,{}[]\n', max_size=12)
 
 
@@ -67,6 +67,7 @@ def test_other_strings_are_free():
 def test_the_end_of_a_card_number_in_groups_is_a_copy():
     guard = start("it is 4000 0000 0000 1234", '{"entities": {"card_last4": "')
     assert guard.allows('1234"') and guard.allows("12") and not guard.allows("9")
+    assert not start("ends 1234. 4 lumen", '{"entities": {"card_last4": "').allows("4")
     assert not start("pay 1 2 3 4", '{"entities": {"card_last4": "').allows("1234")
 
 
@@ -104,6 +105,21 @@ def test_ending_inside_a_value_is_no_way_out():
     for token in tokenizer('{"entities": {"name": "')["input_ids"]:
         choose([0], pushed(tokenizer, token, wrong))
     logits = pushed(tokenizer, wrong, tokenizer.eos_token_id)
+    logits[0, right] = 0.5
+    assert choose([0], logits) == [right]
+
+
+def test_bytes_of_a_sign_are_no_way_out():
+    """They add no text yet, so a value could run on with signs that the message does not hold."""
+    tokenizer = load_model("tiny").tokenizer
+    choose, wrong, right = (
+        GuardedChoice(tokenizer, RULES, ["Hannes"]),
+        tokenizer("x")["input_ids"][0],
+        tokenizer("H")["input_ids"][0],
+    )
+    for token in tokenizer('{"entities": {"name": "')["input_ids"]:
+        choose([0], pushed(tokenizer, token, wrong))
+    logits = pushed(tokenizer, wrong, tokenizer("€")["input_ids"][0])
     logits[0, right] = 0.5
     assert choose([0], logits) == [right]
 

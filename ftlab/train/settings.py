@@ -115,7 +115,7 @@ PROFILES = {
         baseline_rows=100,
     ),
     "small": Profile(
-        "planned for a machine with 2 GB: as cpu, with small micro-batches; takes longer",
+        "a machine with 2 GB: as cpu, with small micro-batches; takes longer",
         "smollm2-135m",
         replace(
             _CPU,
