@@ -25,6 +25,7 @@ class CopyRules:
     """Which strings of an answer have to be pieces of the user's text: the rules of kind `copied_from_input` of a task."""
 
     paths: tuple[tuple[str, tuple[tuple[str, int], ...]], ...]  # (path, its last_digits)
+    version: int = 2  # raised when the same rules come to choose otherwise: stored answers are kept by it
 
     @classmethod
     def of(cls, rules: Sequence[dict]) -> "CopyRules":
