@@ -290,11 +290,9 @@ def _word_count(spec: dict) -> _Rule:
 
     def rule(value: dict, context: _Context) -> list[Problem]:
         n = len(_text_at(value, spec["path"]).split())
-        return (
-            [Problem("rule", spec["code"], spec["path"], f"expected at most {spec['max']} words, found {n}")]
-            if n > spec["max"]
-            else []
-        )
+        if n <= spec["max"]:
+            return []
+        return [Problem("rule", spec["code"], spec["path"], f"expected at most {spec['max']} words, found {n}")]
 
     return rule
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.checks import compare
+from ftlab.datatools.coverage import length_bin
 from ftlab.evaluate import LOWER_IS_BETTER
 from ftlab.stats import share
 from ftlab.task import Row, Task, builtin_tasks, load_task
@@ -82,7 +83,7 @@ def data_blocks(task: Task) -> dict[str, str]:
         "classes": _counts(task, task.class_field or "class", lambda row: str(row.output.get(task.class_field))),
         "kinds": _counts(task, "kind", lambda row: row.tags[0] if row.tags else "untagged"),
         "languages": _counts(task, "language", lambda row: row.lang or "unknown"),
-        "lengths": _counts(task, "words in the message", lambda row: _length_bin(len(row.text.split()))),
+        "lengths": _counts(task, "words in the message", lambda row: length_bin(row.text)),
         "asks": _counts(
             task, "next step", lambda row: "asks for something" if row.output.get("missing_info") else "asks for nothing"
         ),
@@ -126,11 +127,6 @@ def _pairs(task: Task) -> str:
             f"{sum(w < 0 for w in words)}."
         )
     return "\n\n".join(lines)
-
-
-def _length_bin(words: int) -> str:
-    limits = ((3, "1 to 3"), (8, "4 to 8"), (15, "9 to 15"), (30, "16 to 30"), (60, "31 to 60"))
-    return next((name for limit, name in limits if words <= limit), "over 60")
 
 
 def _counts(task: Task, head: str, key: Callable[[Row], str]) -> str:

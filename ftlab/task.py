@@ -26,6 +26,11 @@ _HERE = Path(__file__).resolve().parent
 DATA = next((d for d in (_HERE / "data", _HERE.parent / "data") if d.is_dir()), _HERE.parent / "data")
 
 
+def as_messages(given: str | list[dict]) -> list[dict]:
+    """An input as chat messages: a text is one message of the user."""
+    return [{"role": "user", "content": given}] if isinstance(given, str) else given
+
+
 def user_text(messages: Sequence[dict]) -> str:
     """What the user wrote in a chat: the text that values may be copied from."""
     return "\n".join(m["content"] for m in messages if m["role"] == "user")
@@ -45,7 +50,7 @@ class Row:
     @property
     def messages(self) -> list[dict]:
         """The input as chat messages."""
-        return [{"role": "user", "content": self.input}] if isinstance(self.input, str) else self.input
+        return as_messages(self.input)
 
     @property
     def text(self) -> str:

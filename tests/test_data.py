@@ -8,7 +8,7 @@ import pytest
 from ftlab import load_task
 from ftlab.checks import Checker
 from ftlab.errors import DataError
-from ftlab.task import builtin_tasks
+from ftlab.task import builtin_tasks, user_text
 from ftlab.train.preference import read_pairs
 
 REPLY = load_task("support_reply")
@@ -55,7 +55,7 @@ def test_a_pair_is_a_clean_reply_and_another_of_the_form(name):
     langs = [json.loads(line)["lang"] for line in (REPLY.folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
     form = Checker(REPLY.schema)
     for pair, lang in zip(PAIRS[name], langs, strict=True):
-        text = "\n".join(m["content"] for m in pair.messages if m["role"] == "user")
+        text = user_text(pair.messages)
         assert REPLY.checker.check(pair.chosen, text, lang=lang).ok, pair.id
         assert form.check(pair.rejected, text).ok and pair.chosen != pair.rejected, pair.id
 

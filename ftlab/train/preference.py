@@ -21,7 +21,7 @@ from ftlab.errors import DataError, UsageError
 from ftlab.generate import encode_example, shared_prefix_length
 from ftlab.lora import add_lora
 from ftlab.models import LoadedModel, fast_decoder
-from ftlab.task import check_frozen, dump_output, read_rows
+from ftlab.task import as_messages, check_frozen, dump_output, read_rows
 from ftlab.train.kept import read_kept, write_kept
 from ftlab.train.loop import Run, make_folder, micro_batches
 from ftlab.train.loss import DecoderLoss
@@ -78,7 +78,7 @@ class Preference:
     @property
     def messages(self) -> list[dict]:
         """The input as chat messages."""
-        return [{"role": "user", "content": self.input}] if isinstance(self.input, str) else self.input
+        return as_messages(self.input)
 
 
 def read_pairs(path: Path) -> list[Preference]:
