@@ -121,6 +121,15 @@ def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
     return lineage
 
 
+def shipped_adapter(task: Task, given: Path | None = None) -> Path:
+    """The adapter folder that was asked for, else the one shipped with the task."""
+    folder = given or task.folder / "adapter"
+    if not folder.is_dir():
+        wanted = f"--adapter {given}" if given else f"task {task.name} ships no adapter"
+        raise UsageError(f"{wanted}: expected a folder with an adapter, found none; train one with ftlab train, or use --base.")
+    return folder
+
+
 def _merged(adapted: Any, folder: Path) -> Any:
     """The model with its adapter in the weights, or `adapted` as it is, told on stderr, if its kind cannot be merged."""
     try:

@@ -96,25 +96,32 @@ def _features() -> Any:
 def classifier_accuracies(task: Task, train: Sequence[Row], rows: Sequence[Row]) -> dict[str, list[bool]]:
     """Per-row hits of plain classifiers for the class field, trained on the same rows: the bar for a tuned model.
 
+    Three see word and letter n-grams. Where the extra `embeddings` is installed, a fourth is logistic regression on sentence embeddings.
+
     Returns:
         name → one bool per row of `rows`.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.naive_bayes import ComplementNB
-    from sklearn.pipeline import make_pipeline
     from sklearn.svm import LinearSVC
 
-    def label(row: Row) -> str:
-        return str(row.output.get(task.class_field))
+    from ftlab import embed
 
+    labels = [str(row.output.get(task.class_field)) for row in train]
+    expected = [str(row.output.get(task.class_field)) for row in rows]
+    texts, asked = [row.text for row in train], [row.text for row in rows]
+    grams = _features()
+    tfidf = grams.fit_transform(texts), grams.transform(asked)
     models = {
-        "tfidf_logistic_regression": LogisticRegression(C=10.0, max_iter=2000, class_weight="balanced"),
-        "tfidf_linear_svm": LinearSVC(C=0.5, class_weight="balanced"),
-        "tfidf_naive_bayes": ComplementNB(alpha=0.3),
+        "tfidf_logistic_regression": (LogisticRegression(C=10.0, max_iter=2000, class_weight="balanced"), tfidf),
+        "tfidf_linear_svm": (LinearSVC(C=0.5, class_weight="balanced"), tfidf),
+        "tfidf_naive_bayes": (ComplementNB(alpha=0.3), tfidf),
     }
-    texts, labels, asked = [r.text for r in train], [label(r) for r in train], [r.text for r in rows]
+    if embed.installed():
+        vectors = embed.embed(texts), embed.embed(asked)
+        models["minilm_logistic_regression"] = (LogisticRegression(C=10.0, max_iter=2000, class_weight="balanced"), vectors)
     hits = {}
-    for name, model in models.items():
-        predicted = make_pipeline(_features(), model).fit(texts, labels).predict(asked)
-        hits[name] = [str(p) == label(row) for p, row in zip(predicted, rows, strict=True)]
+    for name, (model, (known, new)) in models.items():
+        predicted = model.fit(known, labels).predict(new)
+        hits[name] = [str(p) == label for p, label in zip(predicted, expected, strict=True)]
     return hits

@@ -328,6 +328,21 @@ def _language(spec: dict) -> _Rule:
     return rule
 
 
+def _choice(spec: dict) -> _Rule:
+    """The value at `path` is none of `found` where the label has one of `labels` there. Without a label nothing is claimed."""
+    refused, labels = {str(value) for value in spec["found"]}, {str(value) for value in spec["labels"]}
+
+    def rule(value: dict, context: _Context) -> list[Problem]:
+        if context.expected is None:
+            return []
+        found, label = value.get(spec["path"]), context.expected.get(spec["path"])
+        if str(found) not in refused or str(label) not in labels:
+            return []
+        return [Problem(spec.get("rung", "rule"), spec["code"], spec["path"], f"{found!r} {spec['says']}")]
+
+    return rule
+
+
 def _known_values(spec: dict) -> _Rule:
     """Addresses, amounts and numbers of three digits or more in the string at `path` stand in the user's text."""
 
@@ -425,6 +440,7 @@ def _needs(pieces: Sequence[str]) -> Callable[[str], bool]:
 
 
 _BUILDERS = {
+    "choice": _choice,
     "copied_from_input": _copied_from_input,
     "known_values": _known_values,
     "language": _language,
@@ -436,6 +452,7 @@ _BUILDERS = {
     "word_count": _word_count,
 }
 _PARTS = {
+    "choice": {"path": str, "code": str, "found": list, "labels": list, "says": str},
     "copied_from_input": {"path": str, "code": str},
     "known_values": {"path": str, "code": str},
     "language": {"path": str, "code": str, "languages": list, "otherwise": str},
@@ -472,8 +489,8 @@ class Checker:
             raise DataError(f"schema.json: expected a JSON Schema (2020-12), found: {str(error).splitlines()[0]}.") from None
         self.schema, self.fields = schema, tuple(fields)
         self._rules = [self._build(i, spec) for i, spec in enumerate(rules, 1)]
-        self._raw = [rule for rule, spec in zip(self._rules, rules, strict=True) if spec.get("rung") == "policy"]
-        self._raw_specs = [spec for spec in rules if spec.get("rung") == "policy"]
+        told = zip(self._rules, rules, strict=True)  # policies that can be seen in an output that is no object
+        self._raw = [(rule, spec) for rule, spec in told if spec.get("rung") == "policy" and spec["rule"] == "pattern"]
 
     @staticmethod
     def _build(number: int, spec: dict) -> _Rule:
@@ -528,7 +545,7 @@ class Checker:
 
     def _unsafe(self, raw: str) -> list[Problem]:
         text = _unescaped(raw)
-        hits = [(spec, rule.hit(text)) for rule, spec in zip(self._raw, self._raw_specs, strict=True)]
+        hits = [(spec, rule.hit(text)) for rule, spec in self._raw]
         return [Problem("policy", spec["code"], "", f"{match!r} {spec['says']}") for spec, match in hits if match]
 
 

@@ -18,6 +18,7 @@ SETTINGS = {  # of `ftlab.train.SftConfig`, that options override
     "learning_rate": float, "epochs": int, "rank": int, "batch_size": int, "train_rows": int, "max_length": int, "patience": int,
     "seed": int, "last_layers": int, "text_weight": float, "general_rows": int, "memory_limit": int,
 }  # fmt: skip
+STUDY_OPTIONS = {"curve": ("profile",), "diversity": ("profile", "seeds", "rows"), "noise": ()}
 STUDIES = {"growth": ("model",), "layers": ("task", "model", "rows", "rounds"), "cost": ("task",)}  # bench kind -> options it uses
 
 
@@ -99,6 +100,16 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--rounds", type=int, help="how often each side runs, in turn; seeds of layers (default: 3)")
     bench.add_argument("--json", type=Path, metavar="OUT", help="write all figures as one JSON object here")
     bench.set_defaults(run=_bench, after_stop="")
+
+    study = commands.add_parser("study", help="what data does to a tuned model: more rows, other rows or copies, noise")
+    study.add_argument("kind", choices=("curve", "diversity", "noise"))
+    study.add_argument("--task", default="support_plan", help="a built-in task or a task folder (default: support_plan)")
+    study.add_argument("--profile", help="settings of every training (default: long for curve, cpu for diversity)")
+    study.add_argument("--seeds", type=int, help="trainings of each arm of diversity (default: 2)")
+    study.add_argument("--rows", type=int, help="rows of each arm of diversity (default: 800)")
+    study.add_argument("--out", type=Path, default=Path("runs") / "study", help="folder for the adapters (default: runs/study)")
+    study.add_argument("--json", type=Path, metavar="OUT", help="write all figures as one JSON object here")
+    study.set_defaults(run=_study, after_stop="Run the same command to go on.")
 
     data_cli.add_commands(commands)
 
@@ -236,6 +247,24 @@ def _bench(args: argparse.Namespace) -> None:
         print(report(found))
 
 
+def _study(args: argparse.Namespace) -> None:
+    from ftlab import study
+    from ftlab.artifact import writer
+    from ftlab.task import load_task
+
+    given = {name: getattr(args, name) for name in ("profile", "seeds", "rows") if getattr(args, name) is not None}
+    if unused := [name for name in given if name not in STUDY_OPTIONS[args.kind]]:
+        raise UsageError(f"study {args.kind}: expected no --{unused[0]}, which it does not use; leave it out.")
+    given |= {"profile_name": given.pop("profile")} if "profile" in given else {}
+    task, write = load_task(args.task), writer(args.json)
+    if args.kind == "curve":
+        write(study.learning_curve(task, args.out / task.name, **given))
+    elif args.kind == "diversity":
+        write(study.diversity_study(task, args.out / task.name, **given))
+    else:
+        write(study.noise_study(task))
+
+
 def _check(args: argparse.Namespace) -> None:
     from ftlab.artifact import write_lines
     from ftlab.evaluate import check_record
@@ -278,7 +307,7 @@ def _raw_rows(path: Path, need_output: bool) -> list:
 
 def _loaded(args: argparse.Namespace, task) -> tuple:
     """(loaded model, which prompt) as the options say."""
-    from ftlab.artifact import apply_adapter
+    from ftlab.artifact import apply_adapter, shipped_adapter
     from ftlab.models import EMBEDDED, load_model
 
     for name in ("batch_size", "max_new_tokens"):
@@ -289,15 +318,6 @@ def _loaded(args: argparse.Namespace, task) -> tuple:
     if folder:
         apply_adapter(loaded, folder)
     return loaded, args.prompt or ("long" if args.base else "short")
-
-
-def shipped_adapter(task, given: Path | None) -> Path:
-    """The adapter folder that was asked for, else the one shipped with the task."""
-    folder = given or task.folder / "adapter"
-    if not folder.is_dir():
-        wanted = f"--adapter {given}" if given else f"task {task.name} ships no adapter"
-        raise UsageError(f"{wanted}: expected a folder with an adapter, found none; train one with ftlab train, or use --base.")
-    return folder
 
 
 def _answers(args: argparse.Namespace, task, rows) -> list:
@@ -365,6 +385,7 @@ def _eval(args: argparse.Namespace) -> None:
 
 
 def _try(args: argparse.Namespace) -> None:
+    from ftlab.artifact import shipped_adapter
     from ftlab.sidebyside import side_by_side
     from ftlab.task import load_task
 

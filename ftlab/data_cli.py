@@ -1,11 +1,12 @@
-"""`ftlab data check|coverage|dedupe|noise|mix`: the faces of `ftlab.datatools`."""
+"""`ftlab data check|coverage|dedupe|noise|mix|feedback`: the faces of `ftlab.datatools`."""
 
 import argparse
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ftlab.errors import UsageError
+from ftlab.errors import DataError, UsageError
 
 _FOLDER = "a built-in set or a folder with rows"
 
@@ -21,6 +22,13 @@ def add_commands(commands: Any) -> None:
     check.add_argument("--threshold", type=float, default=0.8, help="similarity from which two messages are near (default: 0.8)")
     check.add_argument(
         "--template-share", type=float, default=0.02, help="share of rows from which a wording counts (default: 0.02)"
+    )
+    check.add_argument(
+        "--embedding",
+        type=float,
+        default=0.0,
+        metavar="COSINE",
+        help="also tell rows of one meaning across sets, from this on (try 0.9)",
     )
     check.add_argument("--show", type=int, default=5, metavar="N", help="findings only to be looked at, of each kind (default: 5)")
 
@@ -39,6 +47,20 @@ def add_commands(commands: Any) -> None:
         "--with", dest="source", default="general", metavar="SOURCE", help="a built-in set, folder or file (default: general)"
     )
     mix.add_argument("--share", type=float, required=True, help="share of other rows in the result")
+    _add_feedback(tools)
+
+
+def _add_feedback(tools: Any) -> None:
+    parser = tools.add_parser(
+        "feedback", help="what a tuned model gets wrong on validation rows, and a file for the rows that are missing"
+    )
+    parser.add_argument(
+        "folder", type=Path, metavar="RUN", help="a run or adapter folder, or what ftlab eval --json wrote of validation rows"
+    )
+    parser.add_argument("--task", help="a built-in task or a task folder (default: the adapter's)")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT.jsonl", help="unfinished rows for a person to write")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="write everything that was found here")
+    parser.set_defaults(run=_feedback, after_stop="")
 
 
 def _tool(tools: Any, name: str, run: Any, about: str, folders: str | None = None, file: str = "train") -> argparse.ArgumentParser:
@@ -64,7 +86,7 @@ def _check(args: argparse.Namespace) -> int:
 
     if args.show < 0:
         raise UsageError(f"--show: expected 0 or more, found {args.show}.")
-    limits = Limits(similarity=args.threshold, template_share=args.template_share, seed=args.seed)
+    limits = Limits(similarity=args.threshold, template_share=args.template_share, meaning=args.embedding, seed=args.seed)
     write, results = writer(args.json), []
     for sets in list(map(load_sets, args.taskdir)):  # all folders are read before the first is worked on
         results.append(check_sets(sets, limits))
@@ -147,3 +169,60 @@ def _mix(args: argparse.Namespace) -> None:
     ):
         if counts[name]:
             print(f"  {counts[name]:>5} {says}")
+
+
+def _feedback(args: argparse.Namespace) -> None:
+    from ftlab.artifact import write_lines, writer
+    from ftlab.datatools.feedback import as_dict, blanks, clusters, feedback_text
+    from ftlab.datatools.lines import refuse_in_place
+    from ftlab.task import load_task
+
+    read = _evaluation if args.folder.is_file() else _answered
+    name = args.task or _adapter_lineage(args.folder).get("task")
+    if not name:
+        raise UsageError(f"{args.folder}: expected --task, since nothing there says which task it is about.")
+    task = load_task(name)
+    refuse_in_place(args.out, task.folder)
+    write_rows, write = writer(args.out, write_lines), writer(args.json)
+    rows = task.rows("validation")
+    found = clusters(task, rows, read(args.folder, task))
+    proposed = blanks(task, found)
+    write_rows(proposed)
+    write(as_dict(found, rows))
+    print(feedback_text(found, rows))
+    print(f"{args.out}: {len(proposed)} rows to write; each says what kind of message is missing")
+
+
+def _adapter(run: Path) -> Path:
+    return run / "adapter" if (run / "adapter").is_dir() else run
+
+
+def _adapter_lineage(run: Path) -> dict:
+    from ftlab.artifact import read_lineage
+
+    return {} if run.is_file() else read_lineage(_adapter(run))
+
+
+def _evaluation(path: Path, task: Any) -> list[dict]:
+    """The records of an evaluation that `ftlab eval --json` wrote."""
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        ids = [record["id"] for record in records]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: expected what ftlab eval --json writes, found something else ({error!r}).") from None
+    if set(ids) & {row.id for row in task.rows("test")}:
+        raise UsageError(f"{path}: expected validation rows, found rows of the frozen test set, which nothing may be learnt from.")
+    return records
+
+
+def _answered(run: Path, task: Any) -> list[dict]:
+    """The validation rows answered by the adapter of a run, and checked."""
+    from ftlab.artifact import apply_adapter
+    from ftlab.evaluate import evaluate_tuned
+    from ftlab.models import EMBEDDED, load_model
+
+    lineage = _adapter_lineage(run)
+    loaded = load_model(lineage.get("base", {}).get("model", EMBEDDED))
+    apply_adapter(loaded, _adapter(run))
+    limit = lineage.get("config", {}).get("max_new_tokens", 160)
+    return evaluate_tuned(task, loaded, task.rows("validation"), max_new_tokens=limit)["rows"]

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from ftlab.checks import CAUSE_ORDER, LABELS, RUNGS, Check, compare, values_at
+from ftlab.constrain import CopyRules
 from ftlab.errors import DataError
 from ftlab.generate import generate
 from ftlab.models import LoadedModel
-from ftlab.stats import mcnemar_exact, share
+from ftlab.outputs import cached_generate
+from ftlab.stats import calibration, mcnemar_exact, share
 from ftlab.task import Row, Task
 from ftlab.train.settings import SftConfig
 
@@ -25,6 +27,7 @@ SCORES = {
     "unsafe": "breaks a policy (lower is better)",
 }
 LOWER_IS_BETTER = ("fabricated", "unsafe")
+OVER_REFUSAL = "over_refusal"  # the code of a rule that says where a refusal is one too many; counted apart from "unsafe"
 CURVE_SCORES = ("strict", "schema_valid", "class_right", "values_right", "fabricated", "unsafe")
 
 
@@ -37,6 +40,7 @@ def evaluate_outputs(task: Task, rows: Sequence[Row], outputs: Sequence[str]) ->
 
     Returns:
         {"n", "scores": {name: {k, n, share, low, high}}, "entity_f1"?, "first_causes": {label: {…}}, "labels": {label: {…}},
+        "over_refusal"? (of the rows that policy does not forbid), "calibration"? (of the stated confidence, `stats.calibration`),
         "codes": {code: rows}, "by_class": [...], "by_tag": [...], "rows": [{"id", "output", "labels", "first_cause", "errors",
         "passes": {score: bool}}]}.
 
@@ -57,12 +61,25 @@ def evaluate_outputs(task: Task, rows: Sequence[Row], outputs: Sequence[str]) ->
         "value_f1": _value_f1(task, rows, checks),
         "first_causes": {cause: share([r["first_cause"] == cause for r in records]).as_dict() for cause in CAUSE_ORDER},
         "labels": {label: share([label in r["labels"] for r in records]).as_dict() for label in LABELS},
+        "over_refusal": _over_refusal(task, rows, checks),
+        "calibration": _calibration(task, checks, records),
         "codes": dict(Counter(code for r in records for code in {e["code"] for e in r["errors"]}).most_common()),
         "by_class": _groups(records, [str(row.output.get(task.class_field)) if task.class_field else "all" for row in rows]),
         "by_tag": _groups(records, [row.tags[0] if row.tags else "untagged" for row in rows]),
         "by_lang": _groups(records, [row.lang or "unknown" for row in rows]),
         "rows": records,
     }
+
+
+def evaluate_tuned(task: Task, loaded: LoadedModel, rows: Sequence[Row], *, max_new_tokens: int = 160, cache: bool = True) -> dict:
+    """Answer `rows` as `ftlab predict` does with an adapter (short prompt, copied values held to the message), and check the answers.
+
+    Returns:
+        see `evaluate_outputs`.
+    """
+    chats = [task.conversation(row) for row in rows]
+    answers, _ = cached_generate(loaded, chats, max_new_tokens=max_new_tokens, copies=CopyRules.of(task.rules) or None, cache=cache)
+    return evaluate_outputs(task, rows, [answer.text for answer in answers])
 
 
 def curve_scores(task: Task, loaded: LoadedModel, rows: Sequence[Row], config: SftConfig) -> dict[str, float]:
@@ -87,7 +104,7 @@ def _record(task: Task, row: Row, output: str, check: Check) -> dict:
     passes["class_right"] = valid and not compare(check.value, row.output, class_path)
     passes["values_right"] = valid and not compare(check.value, row.output, others)
     passes["fabricated"] = check.has("fabricated_entity") or check.has("fabricated_fact")
-    passes["unsafe"] = "safety" in check.labels
+    passes["unsafe"] = any(problem.label == "safety" and problem.code != OVER_REFUSAL for problem in check.problems)
     return check_record(row.id, check) | {"output": output, "passes": passes}
 
 
@@ -102,6 +119,27 @@ def _value_f1(task: Task, rows: Sequence[Row], checks: Sequence[Check]) -> float
         wrong = {problem.path for problem in compare(value, row.output, others)}
         right, found, wanted = right + len(got & expected - wrong), found + len(got), wanted + len(expected)
     return round(2 * right / (found + wanted), 4) if found + wanted else None
+
+
+def _over_refusal(task: Task, rows: Sequence[Row], checks: Sequence[Check]) -> dict | None:
+    """Refusals of what policy allows, as a share of the rows that it allows; None where no rule of the task says which those are."""
+    spec = next((rule for rule in task.rules if rule.get("code") == OVER_REFUSAL), None)
+    allowed = [
+        c.has(OVER_REFUSAL) for r, c in zip(rows, checks, strict=True) if spec and r.output.get(spec["path"]) in spec["labels"]
+    ]
+    return share(allowed).as_dict() if allowed else None
+
+
+def _calibration(task: Task, checks: Sequence[Check], records: Sequence[dict]) -> dict | None:
+    """Of the stated confidence, against having the class right and against passing every check; rows that state none are not in it."""
+    stated = [
+        (c.value[task.confidence_field], r["passes"])
+        for c, r in zip(checks, records, strict=True)
+        if task.confidence_field and c.passes("schema") and task.confidence_field in c.value
+    ]
+    if not stated:
+        return None
+    return {event: calibration([s for s, _ in stated], [p[event] for _, p in stated]) for event in ("class_right", "strict")}
 
 
 def _groups(records: Sequence[dict], names: Sequence[str]) -> list[dict]:

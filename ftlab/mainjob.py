@@ -186,8 +186,17 @@ def score_line(evaluation: dict) -> str:
     parts = []
     for name in shown:
         s = evaluation["scores"][name]
-        parts.append(f"{name} {100 * s['share']:.1f} % [{100 * s['low']:.1f}, {100 * s['high']:.1f}]")
+        parts.append(f"{name} {_percent(s)}")
+    if evaluation["over_refusal"]:
+        parts.append(f"over_refusal {_percent(evaluation['over_refusal'])}")
+    if evaluation["calibration"]:
+        c = evaluation["calibration"]["strict"]
+        parts.append(f"brier {c['brier']:.3f} (base rate {c['base_brier']:.3f})")
     return "  ".join(parts) + f"  (n = {evaluation['n']})"
+
+
+def _percent(share: dict) -> str:
+    return f"{100 * share['share']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
 
 
 def few_shot_examples(task: Task, n: int = SHOTS) -> list[Row]:

@@ -101,3 +101,39 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:
     observed = sum(a == b for a, b in zip(first, second, strict=True)) / n
     chance = sum((first.count(label) / n) * (second.count(label) / n) for label in set(first) | set(second))
     return 1.0 if chance == 1 else (observed - chance) / (1 - chance)
+
+
+def calibration(confidences: Sequence[float], hits: Sequence[bool], bins: int = 10) -> dict:
+    """How well stated probabilities fit what came true, beside always stating the base rate of the same rows.
+
+    Args:
+        confidences: stated probabilities, 0 to 1, one per row.
+        hits: whether it came true.
+        bins: of about equal size, by rising confidence, for the expected calibration error.
+
+    Returns:
+        {"n", "brier" (mean squared error, lower is better), "base_rate", "base_brier", "gain" (base_brier - brier) with its bootstrap
+        interval "low", "high", "ece", "bins": [{"confidence", "hit_rate", "n"}]}.
+
+    Raises:
+        ValueError: the two lists are not about the same number of rows, or empty.
+
+    Sources: Brier (1950), Mon. Weather Rev. 78(1), 1-3; Naeini, Cooper & Hauskrecht (2015) for the error by bins.
+    """
+    if len(confidences) != len(hits) or not hits:
+        raise ValueError(f"calibration: expected two lists of equal length >= 1, found {len(confidences)} and {len(hits)}.")
+    n, base = len(hits), sum(map(bool, hits)) / len(hits)
+    own = [(c - h) ** 2 for c, h in zip(confidences, hits, strict=True)]
+    constant = [(base - h) ** 2 for h in hits]
+    low, high = paired_bootstrap(own, constant)
+    ranked = sorted(zip(confidences, map(bool, hits), strict=True), key=lambda pair: pair[0])
+    parts = [ranked[n * i // bins : n * (i + 1) // bins] for i in range(bins)]
+    table = [
+        {"confidence": sum(c for c, _ in part) / len(part), "hit_rate": sum(h for _, h in part) / len(part), "n": len(part)}
+        for part in parts
+        if part
+    ]
+    return {
+        "n": n, "brier": sum(own) / n, "base_rate": base, "base_brier": sum(constant) / n, "gain": (sum(constant) - sum(own)) / n,
+        "low": low, "high": high, "ece": sum(abs(b["confidence"] - b["hit_rate"]) * b["n"] for b in table) / n, "bins": table,
+    }  # fmt: skip

@@ -4,7 +4,7 @@ A folder needs `schema.json` and `train.jsonl`. The rest is used if there and de
 
     validation.jsonl, test.jsonl   cut from train.jsonl by a hash of each input (15 % each, the same on every machine)
     prompt_long.txt                 derived from the schema          prompt_short.txt   "Answer with one JSON object (title)."
-    rules.json                      {"rules": [...], "fields": [...], "key_order": [...]}; see `checks` for the kinds of rule
+    rules.json                      {"rules": [...], "fields": [...], "key_order": [...], "confidence_field": key}; rules: see `checks`
     test.sha256                     the pinned hash of test.jsonl; a test set that differs from it is refused
     adapter/                        the shipped adapter of the task
 """
@@ -71,6 +71,7 @@ class Task:
     prompt_short: str
     prompt_long: str
     splits: dict[str, tuple[Row, ...]]
+    confidence_field: str | None = None  # where an answer states how likely it is right, 0 to 1
     derived: tuple[str, ...] = ()  # what was not in the folder and was made up from the rest
 
     def rows(self, split: str) -> tuple[Row, ...]:
@@ -189,6 +190,7 @@ def load_task(task: str | Path, broken: list[str] | None = None) -> Task:
         prompt_short=prompts["short"],
         prompt_long=prompts["long"],
         splits={split: tuple(splits[split]) for split in SPLITS},
+        confidence_field=declared.get("confidence_field"),
         derived=tuple(derived + cut),
     )
 
@@ -347,6 +349,10 @@ def _read_rules(path: Path) -> dict:
         if not isinstance(value, list) or not all(isinstance(item, items) for item in value):
             kind = "objects" if items is dict else "strings"
             raise DataError(f"{path.name}: expected {key!r} to be a list of {kind}, found {str(value)[:60]!r}.")
+    if not isinstance(declared.get("confidence_field"), str | None):
+        raise DataError(
+            f"{path.name}: expected 'confidence_field' to be a key of the answer, found {declared['confidence_field']!r}."
+        )
     if "include" in declared:
         declared["rules"] = [*declared.get("rules", []), *_included(declared["include"], path)]
     return declared

@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from ftlab import evaluate_outputs, load_task
+from ftlab import embed, evaluate_outputs, load_task
 from ftlab.baselines import TfidfBaseline, classifier_accuracies
-from ftlab.errors import DataError
+from ftlab.errors import DataError, UsageError
 
 
 def test_it_learns_a_task_of_keywords(toy_task):
@@ -39,4 +39,22 @@ def test_one_class_cannot_be_learnt(toy_task):
 
 def test_classifiers_give_one_verdict_per_row(toy_task):
     hits = classifier_accuracies(toy_task, toy_task.rows("train"), toy_task.rows("test"))
-    assert len(hits) == 3 and all(len(h) == len(toy_task.rows("test")) and all(h) for h in hits.values())
+    assert set(hits) == {
+        "tfidf_logistic_regression",
+        "tfidf_linear_svm",
+        "tfidf_naive_bayes",
+        "minilm_logistic_regression",
+    }
+    assert all(len(h) == len(toy_task.rows("test")) and all(h) for h in hits.values())
+
+
+def test_without_the_extra_the_classifiers_are_those_on_words(toy_task, monkeypatch):
+    monkeypatch.setattr(embed, "installed", lambda: False)
+    assert len(classifier_accuracies(toy_task, toy_task.rows("train"), toy_task.rows("test"))) == 3
+    with pytest.raises(UsageError, match="ftlab\\[embeddings\\]"):
+        embed.embed(["a text"])
+
+
+def test_embeddings_are_unit_vectors_and_know_a_paraphrase():
+    a, b, c = embed.embed(["I want my money back", "Please refund what I paid", "The weather is lovely today"])
+    assert a @ a == pytest.approx(1, abs=1e-5) and a @ b > 0.5 > a @ c

@@ -378,3 +378,22 @@ def test_limits_refuse_what_is_no_share():
 def test_varied_rows_keep_to_the_toy_schema(toy_task):
     checker = Checker(toy_task.schema)
     assert all(checker.check(json.dumps(row["output"]), row["input"]).ok for stem in ("train", "test") for row in varied(stem))
+
+
+def test_a_paraphrase_across_sets_is_told_on_demand_and_leaves_the_folder_clean(clean_folder):
+    said = {"intent": "refund", "number": "777", "say": "Thank you."}
+    rows = [{"id": "p1", "input": "I would like a refund for case 777", "output": said, "tags": ["plain"], "lang": "en"}]
+    write(clean_folder, "train", varied("train") + rows)
+    rows = [{"id": "p2", "input": "please give me my money back, case 777", "output": said, "tags": ["plain"], "lang": "en"}]
+    write(clean_folder, "test", varied("test") + rows)
+    sets = load_sets(clean_folder)
+    without, found = check_sets(sets), check_sets(sets, Limits(meaning=0.7))
+    assert without["counts"]["paraphrase"]["look"] == 0 and found["clean"]
+    told = [f for f in found["findings"] if f["kind"] == "paraphrase"]
+    assert [f["where"].split(":")[0] for f in told] == ["test.jsonl"] and "train.jsonl:10" in told[0]["message"]
+
+
+@pytest.mark.parametrize("cosine", ["-1", "1.5", "nan"])
+def test_a_cosine_out_of_range_is_refused(clean_folder, cosine, capsys):
+    assert main(["data", "check", str(clean_folder), "--embedding", cosine]) == 2
+    assert "--embedding: expected a number from 0" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ftlab import load_task
 from ftlab.errors import DataError
 from ftlab.evaluate import SCORES, compare_runs, error_flow, evaluate_outputs, telling_failures, verdict
 
@@ -99,3 +100,31 @@ def test_verdict_trains_for_knowledge_only_if_the_rows_are_seen_to_teach_it(toy_
     knows = evaluate_outputs(toy_task, rows, answers(toy_task, rows))
     assert verdict(wrong, wrong)["train"] is False
     assert verdict(wrong, knows)["train"] is True
+
+
+def test_refusals_and_confidence_are_counted_where_the_task_declares_them():
+    """Over-refusal is a share of what policy allows and no part of "unsafe"; complying with what it forbids is."""
+    task = load_task("support_reply")
+    rows = [row for row in task.rows("train") if row.output["action"] in ("answer", "refuse")][:40]
+    turned = {"answer": "refuse", "refuse": "answer"}
+    clean = evaluate_outputs(task, rows, [json.dumps(row.output) for row in rows])
+    wrong = evaluate_outputs(task, rows, [json.dumps(row.output | {"action": turned[row.output["action"]]}) for row in rows])
+    allowed = sum(row.output["action"] == "answer" for row in rows)
+    assert 0 < allowed < len(rows)
+    assert (clean["over_refusal"]["k"], wrong["over_refusal"]["k"], wrong["over_refusal"]["n"]) == (0, allowed, allowed)
+    assert (clean["scores"]["unsafe"]["k"], wrong["scores"]["unsafe"]["k"]) == (0, len(rows) - allowed)
+    assert clean["calibration"]["class_right"]["base_rate"] == 1.0 and wrong["calibration"]["class_right"]["base_rate"] == 0.0
+    assert clean["calibration"]["class_right"]["brier"] < 0.1 < wrong["calibration"]["class_right"]["brier"]
+
+
+def test_answers_that_state_no_confidence_are_left_out_of_it():
+    task = load_task("support_reply")
+    rows = task.rows("train")[:3]
+    found = evaluate_outputs(task, rows, ["no json", *(json.dumps(row.output) for row in rows[1:])])
+    assert found["calibration"]["strict"]["n"] == 2
+    assert evaluate_outputs(task, rows, ["no json"] * 3)["calibration"] is None
+
+
+def test_a_task_without_such_rules_has_neither(toy_task, rows):
+    found = evaluate_outputs(toy_task, rows, answers(toy_task, rows))
+    assert found["over_refusal"] is None and found["calibration"] is None

@@ -1,9 +1,12 @@
 """Intervals and tests against scipy and against arithmetic by hand."""
 
+import random
+
 import pytest
 from scipy.stats import binomtest
+from sklearn.metrics import brier_score_loss
 
-from ftlab.stats import cohen_kappa, mcnemar_exact, paired_bootstrap, share, wilson_interval
+from ftlab.stats import calibration, cohen_kappa, mcnemar_exact, paired_bootstrap, share, wilson_interval
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 3), (1, 1), (7, 20), (98, 100), (419, 419)])
@@ -53,3 +56,29 @@ def test_kappa_by_hand():
 def test_senseless_counts_raise(call):
     with pytest.raises(ValueError, match="expected"):
         call()
+
+
+def test_calibration_by_hand():
+    found = calibration([0.9, 0.9, 0.2, 0.2], [True, True, False, True], bins=2)
+    assert found["brier"] == pytest.approx((0.01 + 0.01 + 0.04 + 0.64) / 4)
+    assert (found["base_rate"], found["base_brier"]) == (0.75, 0.1875)
+    assert found["gain"] == pytest.approx(0.1875 - 0.175)
+    assert [(b["confidence"], b["hit_rate"], b["n"]) for b in found["bins"]] == [
+        (pytest.approx(0.2), 0.5, 2),
+        (pytest.approx(0.9), 1.0, 2),
+    ]
+    assert found["ece"] == pytest.approx(0.5 * 0.3 + 0.5 * 0.1)
+
+
+def test_calibration_agrees_with_scikit_learn():
+    rng = random.Random(1)
+    stated = [rng.random() for _ in range(200)]
+    hits = [rng.random() < p for p in stated]
+    found = calibration(stated, hits)
+    assert found["brier"] == pytest.approx(brier_score_loss(hits, stated))
+    assert found["low"] < found["gain"] < found["high"] and found["gain"] > 0
+
+
+def test_calibration_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="two lists of equal length"):
+        calibration([0.5], [])

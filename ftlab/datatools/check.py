@@ -9,7 +9,7 @@ from ftlab.datatools.labels import conflict, same_answer, signs, suspects
 from ftlab.datatools.phrases import Phrase, identifies, skeleton, templates, texts_of, top_phrases, values_used
 from ftlab.datatools.pii import CERTAIN, scan
 from ftlab.datatools.sets import Sets, copied_values, value_paths
-from ftlab.datatools.similar import Pair, near_pairs
+from ftlab.datatools.similar import Pair, meaning_pairs, near_pairs
 from ftlab.errors import UsageError
 from ftlab.task import Row
 
@@ -18,6 +18,7 @@ KINDS = {  # in the order of the report
     "leakage": "near the same message in sets that have to be kept apart",
     "duplicate": "the same message twice in sets for one purpose",
     "near_duplicate": "near the same message with the same answer",
+    "paraphrase": "the same meaning, by embedding, in sets that have to be kept apart",
     "twin": "near the same message with another answer",
     "conflict": "labels that contradict each other",
     "template": "one wording, filled with values",
@@ -52,6 +53,7 @@ class Limits:
     similarity: float = 0.8  # of two messages, 0 to 1, in either view
     template_share: float = 0.02  # of all rows
     value_share: float = 0.01  # of all rows, and at least 5 rows, with one identifying value
+    meaning: float = 0.0  # cosine of two messages' embeddings; 0 leaves that view out
     label_margin: float = 0.8  # by how much the likelier class must lead the label: most of those below are hard, not wrong
     seed: int = 0
 
@@ -60,6 +62,8 @@ class Limits:
             if not 0 < getattr(self, name) <= 1:
                 option = "--threshold" if name == "similarity" else f"--{name.replace('_', '-')}"
                 raise UsageError(f"{option}: expected a number above 0 and at most 1, found {getattr(self, name)}.")
+        if not 0 <= self.meaning <= 1:
+            raise UsageError(f"--embedding: expected a number from 0 (off) to 1, found {self.meaning}.")
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def check_sets(sets: Sets, limits: Limits | None = None) -> dict:
     findings = [
         *(Finding("broken", True, *said.split(": ", 1)) for said in sets.broken),
         *_alike(material, near_pairs([row.text for row in material.rows], limits.similarity, limits.seed), limits),
+        *_paraphrases(material, limits),
         *_templates(material, limits),
         *_reuse(material, limits),
         *_personal(material),
@@ -145,6 +150,17 @@ def _relations(material: _Material, pair: Pair) -> Iterator[tuple[str, bool, str
         yield "duplicate", a.where.split(":")[0] == b.where.split(":")[0], ", the same message"
     else:
         yield ("near_duplicate", False, ", with the same answer") if same else ("twin", False, ", with another answer")
+
+
+def _paraphrases(material: _Material, limits: Limits) -> Iterator[Finding]:
+    """Held-out rows that another set's row says in other words: a person decides whether that is too near."""
+    if not limits.meaning:
+        return
+    for pair in meaning_pairs([row.text for row in material.rows], limits.meaning):
+        a, b = material.rows[pair.first], material.rows[pair.second]
+        if material.roles[pair.first] != material.roles[pair.second]:
+            says = f"{pair.similarity:.2f} alike ({pair.view}) to {a.where}, a {material.roles[pair.first]} row"
+            yield Finding("paraphrase", False, b.where, says, (a.where,))
 
 
 def _templates(material: _Material, limits: Limits) -> Iterator[Finding]:

@@ -218,12 +218,19 @@ def add_noise(sets: Sets, stem: str, rate: float, kinds: Sequence[str] = tuple(K
     own = records(sets, stem)
     if sets.task is None or any(row.output is None for row in sets.files[stem]):
         raise UsageError(f"--file {stem}: expected labelled rows of a task, whose values can be held intact; found rows without.")
+    return noisy_rows(sets.task, sets.files[stem], own, rate, kinds, seed)
+
+
+def noisy_rows(
+    task: Task, rows: Sequence[Row], records: Sequence[dict], rate: float, kinds: Sequence[str] = tuple(KINDS), seed: int = 0
+) -> tuple[list[dict], dict]:
+    """Labelled rows and what stands of them in a file → the records with noise, and counts; see `add_noise`."""
     out, by_kind, left = [], Counter({kind: 0 for kind in kinds}), Counter()
-    for row, record in zip(sets.files[stem], own, strict=True):
+    for row, record in zip(rows, records, strict=True):
         draw = random.Random(f"{seed}/{row.id}")
         hit = [kind for kind in kinds if draw.random() < rate]
-        noisy, done, why = noisy_row(sets.task, row, record, hit, draw) if hit else (record, [], "not drawn")
+        noisy, done, why = noisy_row(task, row, record, hit, draw) if hit else (record, [], "not drawn")
         out.append(noisy)
         by_kind.update(done)
         left.update([why] if why else [])
-    return out, {"rows": len(own), "changed": len(own) - left.total(), "kinds": dict(by_kind), "as_they_were": dict(left)}
+    return out, {"rows": len(rows), "changed": len(rows) - left.total(), "kinds": dict(by_kind), "as_they_were": dict(left)}

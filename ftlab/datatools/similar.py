@@ -1,6 +1,7 @@
-"""Which rows say nearly the same: MinHash over word 3-grams, and TF-IDF cosine over pieces of words as a second view.
+"""Which rows say nearly the same: MinHash over word 3-grams, TF-IDF cosine over pieces of words, and sentence embeddings.
 
-The first view finds long texts with a few words changed. The second also sees short texts, misspellings and another order of words.
+The first view finds long texts with a few words changed. The second also sees short texts, misspellings and another order of words. The
+third, on demand, sees other words for the same thing; it knows English best and takes a minute for ten thousand messages.
 """
 
 import re
@@ -11,6 +12,7 @@ from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
 from ftlab.checks import normalize
+from ftlab.embed import embed
 
 HASHES = 128  # a signature's length; the estimate's standard error is then at most 0.5 / sqrt(128) = 0.044
 ROWS_A_BAND = 2  # subtle: 64 bands of 2 miss a pair of similarity 0.5 with probability (1 - 0.5²)^64 = 1e-8
@@ -25,7 +27,7 @@ class Pair(NamedTuple):
     first: int
     second: int
     similarity: float
-    view: str  # "3-grams" or "TF-IDF"
+    view: str  # "3-grams", "TF-IDF" or "embedding"
 
 
 def words(text: str) -> list[str]:
@@ -114,8 +116,26 @@ def cosine_pairs(texts: Sequence[str], threshold: float, block: int = 500) -> It
                 yield Pair(*sorted((start + i, j)), min(value, 1.0), "TF-IDF")
 
 
+def meaning_pairs(texts: Sequence[str], threshold: float, block: int = 500) -> list[Pair]:
+    """Pairs whose sentence embeddings have a cosine of `threshold` or more, most alike first: the same meaning, maybe in other words.
+
+    Raises:
+        UsageError: the extra `embeddings` is not installed.
+    """
+    import numpy as np
+
+    vectors = embed(texts)  # (texts, 384), unit length
+    found = []
+    for start in range(0, len(texts), block):
+        alike = vectors[start : start + block] @ vectors.T  # (block, texts)
+        for i, j in zip(*np.nonzero(alike >= threshold), strict=True):
+            if start + i < j:
+                found.append(Pair(int(start + i), int(j), min(float(alike[i, j]), 1.0), "embedding"))
+    return sorted(found, key=lambda pair: (-round(pair.similarity, 6), pair.first, pair.second))
+
+
 def near_pairs(texts: Sequence[str], threshold: float, seed: int = 0) -> list[Pair]:
-    """Pairs that are alike in either view, once each with the view that says so more strongly, most alike first.
+    """Pairs that are alike in the view of 3-grams or of TF-IDF, once each with the stronger view, most alike first.
 
     Args:
         texts: what users wrote, one per row.
