@@ -34,7 +34,8 @@ lint: install  ## mend what ruff can mend, show the rest
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-notebooks: install  ## run all notebooks afresh and store their outputs
+notebooks: install  ## build all notebooks from their sources, run them afresh and store their outputs
+	$(BIN)/python -m ftlab.course.build
 	$(BIN)/python -m ftlab.notebook notebooks/*.ipynb
 
 results: install  ## every number that README quotes: the shipped adapter and all baselines on the whole test set (about 10 minutes)

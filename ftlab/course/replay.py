@@ -1,0 +1,48 @@
+"""Stored results of real runs, shown with their date and configuration; and at which speed a notebook runs."""
+
+import json
+import os
+from typing import Any
+
+from ftlab.errors import UsageError
+from ftlab.task import DATA
+
+RESULTS = DATA.parent / "results"
+SPEEDS = ("smoke", "replay", "live")
+
+
+def speed() -> str:
+    """ "replay" (stored results; seconds), "live" (everything is computed here) or "smoke" (live with the tiny model, for tests), as
+    FTLAB_SPEED says; without it "replay".
+
+    Raises:
+        UsageError: FTLAB_SPEED says something else.
+    """
+    chosen = os.environ.get("FTLAB_SPEED") or "replay"
+    if chosen not in SPEEDS:
+        raise UsageError(f"FTLAB_SPEED: expected {', '.join(SPEEDS)}, found {chosen!r}.")
+    return chosen
+
+
+def stored(name: str, *, say: bool = True) -> Any:
+    """What results/NAME.json holds; says that it is a stored result and of what.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in RESULTS.glob("*.json")))
+        raise UsageError(f"stored: expected one of {known}, found {name!r}.")
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if say:
+        print(f"stored result of a real run: results/{name}.json{_about(results)}")
+    return results
+
+
+def _about(results: Any) -> str:
+    about = results.get("about", {}) if isinstance(results, dict) else {}
+    told = [f"{key} {about[key]}" for key in ("date", "task", "profile") if about.get(key)]
+    if isinstance(about.get("model"), dict):
+        told.append(f"model {about['model']['name']}")
+    return f" ({', '.join(told)})" if told else ""

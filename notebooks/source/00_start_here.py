@@ -1,0 +1,165 @@
+# %% [markdown]
+# # 00 · Start here
+#
+# **After this notebook you can**
+#
+# 1. tell what fine-tuning did to a small language model on one real task, and how sure that is;
+# 2. read every score of this course, and say which failure came first;
+# 3. judge whether a difference between two models is more than chance.
+#
+# | you need | minutes |
+# |---|---|
+# | a laptop with two cores and 4 GB of free memory; the first run also gets a model of 93 MB | about 3, and 25 with the exercises |
+#
+# **How to read the course.** Each section asks a question and wants your guess before it shows an answer. Stored results come from real
+# runs and are labelled so; nothing else is needed to follow. Any section can be entered alone: cells marked *restart here* load what
+# it builds on. `FTLAB_SPEED=live` computes everything on your machine instead.
+
+# %% part="bootstrap"
+
+# %% part="versions"
+
+# %% [markdown]
+# ## 1 · One message, two models
+#
+# The task: read a customer's message and answer with **one JSON object** that a program can act on. *Your guess: what will a small chat
+# model that has never seen this task make of the message below, when it gets a page of instructions?*
+
+# %%
+from ftlab import load_task
+from ftlab.sidebyside import side_by_side
+
+task = load_task("support_plan")
+message = "I can't get in."
+(pair,) = side_by_side(task, [message], adapter=task.folder / "adapter", progress=False)
+print(pair.base)
+
+# %% [markdown]
+# That was the untuned model with the long prompt. Now the same model with a small adapter, trained on this task's rows, and with a
+# prompt of one line:
+
+# %%
+print(pair.tuned)
+
+# %% [markdown]
+# The tuned answer has the agreed form. Whether its *content* is right is another question, and it takes more than one message to say.
+
+# %% [markdown]
+# ## 2 · What "right" means here
+#
+# Every output climbs the same ladder: it **parses**, fits the **schema**, keeps the **rules**, has the labelled **fields**, and breaks no
+# **policy**. The checker repairs nothing. *Guess which rung this output falls from: the JSON is fine, but look at the entity.*
+
+# %% tags=["nbval-check-output"]
+output = '{"entities": {"email": "leo@mail.example"}, "intent": "reset_password", "missing_info": [], '
+output += '"next_step": "Please use \\"Forgot password\\" on the sign-in page."}'
+check_result = task.checker.check(output, "forgot my password, I am Leo")
+print(check_result.labels, "first cause:", check_result.first_cause)
+print(check_result.problems[0].message)
+
+# %% [markdown]
+# The message holds no address, so the address is **fabricated**: the gravest error in this task, filed under *knowledge*. A program that
+# acts on it would write to a stranger.
+
+# %% tags=["nbval-check-output"]
+fenced = "```json\n" + output + "\n```"
+promise = output.replace("Please use", "I have reset it. Use")
+for text in (fenced, promise):
+    found = task.checker.check(text, "forgot my password, leo@mail.example")
+    print(found.first_cause, "|", found.problems[0].message[:72])
+
+# %% [markdown]
+# A code fence is not JSON, and a support assistant that says it has done something has said something untrue. Both are failures, of
+# different kinds, and the kind decides what to do about them.
+
+# %% exercise="00.1"
+
+# %% exercise="00.2"
+
+# %% [markdown]
+# ## 3 · Not one message: the frozen test set
+#
+# The stored results below are from all rows of the test set, which was frozen by its hash before the first training. *Your guess: which
+# is harder for the tuned model, the form or the content?*
+
+# %%
+# restart here
+from ftlab import plots
+from ftlab.course import stored
+from ftlab.notebook import show
+
+results = stored("support_plan")
+print(results["about"]["test_rows_scored"], "test rows,", results["about"]["model"]["name"])
+
+# %%
+show(plots.score_bars(results))
+
+# %% [markdown]
+# Each bar carries its 95 % interval. **What it means**: form is all but solved by tuning. As a whole the tuned model passes clearly more
+# rows than a word-count baseline without any language model, above all because it copies values better; at the intent alone the two
+# do not differ. **What it does not mean**: that the tuned model is good at anything else, or that either would do as well on messages
+# that other people wrote.
+
+# %%
+tuned = results["systems"]["tuned"]["scores"]
+for name in ("schema_valid", "class_right", "strict", "fabricated"):
+    s = tuned[name]
+    print(f"{name:>12}  {s['k']:>3} of {s['n']}   95 % interval {100 * s['low']:.1f} to {100 * s['high']:.1f} %")
+
+against = results["paired"]["tfidf"]  # the tuned model against the baseline, the same rows
+assert against["strict"]["p"] < 0.05 < against["class_right"]["p"], "the sentence above no longer holds"
+
+# %% exercise="00.3"
+
+# %% exercise="00.4"
+
+# %% [markdown]
+# ## 4 · Where the failures went
+#
+# *Your guess: which kind of failure is left after tuning?* The untuned model's failures, sorted by first cause, and what became of each
+# row:
+
+# %%
+show(plots.failure_flow(results))
+
+# %%
+print("\n".join(results["verdict"]["why"]))
+
+# %% [markdown]
+# The verdict was computed **before** training, from the error analysis of the untuned model. It can also say "do not train".
+
+# %% [markdown]
+# ## 5 · What tuning cost
+#
+# The same everyday questions before and after, each decided by a mechanical check. *Your guess: more right, fewer, or the same?*
+
+# %%
+general = results["regression"]
+for when in ("before", "after"):
+    s = general[when]
+    print(f"{when:>6}: {s['k']} of {s['n']} passed, {general['json_answers'][when]} answers were JSON")
+print(f"lost {general['test']['lost']}, gained {general['test']['gained']}, McNemar p = {general['test']['p']:.3f}")
+
+# %% [markdown]
+# A narrow training leaks: without care, everyday answers take the form of the task. Here everyday prompts of another kind were mixed
+# into the training, answered by the untuned model itself, so that tuning had to keep them; whether it did is what the test above says.
+
+# %% open="00.1"
+
+# %% [markdown]
+# ## 6 · Quiz
+
+# %% quiz="00"
+
+# %% [markdown]
+# ## What you can do now
+#
+# 1. **Tell what tuning did**: form first, content less, with an interval on each claim, and what it cost elsewhere.
+# 2. **Read the ladder**: parse → schema → rule → field → policy, and one first cause per failing output.
+# 3. **Judge a difference**: on the same rows, by the rows on which two models differ.
+#
+# **Not shown here**: other tasks, other models, other seeds, messages from people who write differently. The next step with your own
+# task is `ftlab run FOLDER`.
+#
+# **Further reading.** Wilson (1927), *Probable inference, the law of succession, and statistical inference*, J. Am. Stat. Assoc. 22(158).
+# McNemar (1947), *Note on the sampling error of the difference between correlated proportions or percentages*, Psychometrika 12(2).
