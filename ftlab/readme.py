@@ -33,6 +33,7 @@ _SYSTEMS = {
     "tuned": "**tuned, short prompt**, free decoding",
     "constrained": "**tuned, copies held to the message** (what `predict` does)",
 }
+UNSTUDIED = "Not measured yet; `ftlab study` does."
 UNMEASURED = "Not measured yet on this machine's present settings; `make bench` does."
 _LAYER_SCORES = (("schema_valid", "schema-valid"), ("class_right", "intent"), ("strict", "all checks"))
 _SHOWN = ("schema_valid", "class_right", "values_right", "strict", "fabricated", "unsafe")
@@ -75,6 +76,88 @@ def blocks(results: dict) -> dict[str, str]:
         f"({training['steps']} steps of {config['batch_size']} rows, {training['tokens']:,} tokens, {training['seconds'] / 60:.0f} minutes "
         f"on two cores); pass {training['best_epoch']} was the best on {training['validation_rows']} validation rows.",
     }
+
+
+def reply_blocks(results: dict) -> dict[str, str]:
+    """Name → Markdown of what README says of support_reply."""
+    heads = (
+        "schema-valid",
+        "action right",
+        "rules kept",
+        "all checks passed",
+        "unsafe ↓",
+        "refused what is allowed ↓",
+        "Brier score ↓",
+    )
+    lines = [
+        f"| on {results['about']['test_rows_scored']} frozen test rows | " + " | ".join(heads) + " |",
+        "|---" * (len(heads) + 1) + "|",
+    ]
+    for name in ("tfidf", "prompt", "few_shot", "tuned"):
+        system = results["systems"][name]
+        cells = [percent(system["scores"][key]) for key in ("schema_valid", "class_right", "rules_kept", "strict", "unsafe")]
+        stated = system["calibration"] and system["calibration"]["strict"]
+        cells += [percent(system["over_refusal"]), f"{stated['brier']:.3f}" if stated else "states none"]
+        lines.append(f"| {_SYSTEMS[name].removesuffix(', free decoding')} | " + " | ".join(cells) + " |")
+    c = results["systems"]["tuned"]["calibration"]["strict"]
+    training = results["training"]
+    return {
+        "reply": "\n".join(lines),
+        "reply_confidence": f"Always stating the share of answers that pass all checks, {100 * c['base_rate']:.1f} %, would have a Brier "
+        f"score of {c['base_brier']:.3f}; the stated confidence is better by {c['gain']:.3f} [{c['low']:.3f}, {c['high']:.3f}]. The "
+        f"adapter was trained on {training['rows']} rows for {len(training['curve'])} passes in {training['seconds'] / 60:.0f} minutes.",
+    }
+
+
+def study_blocks(noise: dict | None, curve: dict | None, diversity: dict | None) -> dict[str, str]:
+    """Name → Markdown of the studies of data in docs/experiments.md."""
+    return {
+        "noise": _noise(noise) if noise else UNSTUDIED,
+        "curve": _curve(curve) if curve else UNSTUDIED,
+        "diversity": _diversity(diversity) if diversity else UNSTUDIED,
+    }
+
+
+def _noise(study: dict) -> str:
+    counts = study["noise"]
+    said = []
+    for key, label in _LAYER_SCORES:
+        test = study["paired"][key]
+        shares = [percent(study["scores"][name][key]) for name in ("clean", "noisy")]
+        said.append(f"| {label} | {shares[0]} | {shares[1]} | {test['lost']} | {test['gained']} | {p_value(test)} |")
+    return "\n".join(
+        [
+            f"{counts['changed']} of {counts['rows']} test rows changed, each kind of noise with probability {study['rate']:g}.",
+            "",
+            "| score | as written | with noise | rows lost | gained | McNemar |",
+            "|---|---|---|---|---|---|",
+            *said,
+        ]
+    )
+
+
+def _curve(study: dict) -> str:
+    heads = " | ".join(label for _, label in _LAYER_SCORES)
+    lines = [f"| rows | {heads} | best classifier's intent | minutes |", "|---" * (len(_LAYER_SCORES) + 3) + "|"]
+    for p in study["points"]:
+        best = max(p["classifiers"].values(), key=lambda share: share["share"])
+        cells = " | ".join(percent(p["scores"][key]) for key, _ in _LAYER_SCORES)
+        lines.append(f"| {p['rows']:,} | {cells} | {percent(best)} | {p['minutes']:.0f} |")
+    return "\n".join(lines)
+
+
+def _diversity(study: dict) -> str:
+    lines = [
+        "| arm | rows | " + " | ".join(label for _, label in _LAYER_SCORES) + " |",
+        "|---" * (len(_LAYER_SCORES) + 2) + "|",
+    ]
+    for name, runs in study["arms"].items():
+        cells = " | ".join(", ".join(f"{100 * run['scores'][key]['share']:.1f}" for run in runs) + " %" for key, _ in _LAYER_SCORES)
+        lines.append(f"| {name} | {study['rows'][name]} | {cells} |")
+    tests = "; ".join(
+        f"gained {t['strict']['gained']}, lost {t['strict']['lost']}, {p_value(t['strict'])}" for t in study["paired"]
+    )
+    return "\n".join([*lines, "", f"Different rows against copies at all checks, seed by seed: {tests}."])
 
 
 def data_blocks(task: Task) -> dict[str, str]:
@@ -253,7 +336,8 @@ def documents() -> dict[Path, dict[str, str]]:
 
     cards = {task.folder / "DATA_CARD.md": data_blocks(task) for task in map(load_task, builtin_tasks())}
     return {
-        ROOT / "README.md": blocks(result("support_plan")) | speed_block(result("bench")),
+        ROOT / "README.md": blocks(result("support_plan")) | reply_blocks(result("support_reply")) | speed_block(result("bench")),
+        ROOT / "docs" / "experiments.md": study_blocks(*map(result, ("noise", "curve", "diversity"))),
         ROOT / "docs" / "performance.md": performance_blocks(*map(result, ("bench", "growth", "cost", "layers"))),
         **cards,
     }
