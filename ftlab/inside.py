@@ -11,6 +11,7 @@ Neural Network Representations Revisited, section 3, for linear CKA.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from ftlab.artifact import WEIGHTS, apply_adapter, read_lineage
@@ -19,7 +20,7 @@ from ftlab.errors import DataError, UsageError
 from ftlab.models import EMBEDDED, LoadedModel, load_model
 from ftlab.outputs import cached_generate
 from ftlab.regress import general_prompts
-from ftlab.stats import percentile_interval, resampled_counts
+from ftlab.stats import Z_95, percentile_interval, resampled_counts
 from ftlab.task import Task, stratified
 from ftlab.train.rehearsal import ANSWER_TOKENS, encode_answer
 from ftlab.train.sft import encode_rows
@@ -69,6 +70,7 @@ def inspect(
     threshold: float = THRESHOLD,
     rounds: int = 1000,
     seed: int = 0,
+    progress: bool = False,
 ) -> dict:
     """Compare two models of one shape and one tokenizer.
 
@@ -81,6 +83,7 @@ def inspect(
         base: the model of adapters that do not say theirs.
         threshold: a weight has moved if it changed by more than this times the root mean square of its matrix.
         rounds, seed: of the bootstrap over texts.
+        progress: show a bar while texts are read.
 
     Returns:
         {"before", "after", "task", "threshold", "overall", "matrices": [`Update`], "choices": {kind: {"texts", "left_out", "positions",
@@ -106,7 +109,7 @@ def inspect(
     for kind, every in kinds.items():
         used = _that_fit(kind, every, one.loaded, two.loaded)
         counts = resampled_counts(len(used), rounds, seed)
-        seen = [observe(side.loaded, used) for side in (one, two)]
+        seen = [observe(side.loaded, used, f"{kind}, {side.name}" if progress else "") for side in (one, two)]
         choices[kind] = {"texts": len(used), "left_out": len(every) - len(used)} | changed_choices(*seen, counts)
         similarity[kind] = layer_similarity(*seen, counts)
     about = {"before": one.name, "after": two.name, "task": task.name, "threshold": threshold, "rounds": rounds, "seed": seed}
@@ -201,16 +204,17 @@ def _that_fit(kind: str, texts: Sequence[Text], *models: LoadedModel) -> list[Te
     return used
 
 
-def observe(loaded: LoadedModel, texts: Sequence[Text]) -> Observed:
-    """Read texts with a model, one by one."""
+def observe(loaded: LoadedModel, texts: Sequence[Text], bar: str = "") -> Observed:
+    """Read texts with a model, one by one, with a bar of that name, if any."""
     import torch
+    from tqdm import tqdm
 
     causal = loaded.model
     head = causal.get_output_embeddings()
     step = -(-sum(len(text.counted) for text in texts) // MOST_STATES)
     top, states, owner = [], [], []
     with torch.inference_mode():
-        for number, text in enumerate(texts):
+        for number, text in enumerate(tqdm(texts, desc=bar, unit="text", disable=not bar)):
             out = causal.base_model(input_ids=torch.tensor([text.ids]), output_hidden_states=True, use_cache=False)
             at = torch.tensor(text.counted) - 1  # subtle: the state before a token chooses it
             top.append(head(out.last_hidden_state[0, at]).topk(TOP).indices)  # (n, TOP)
@@ -241,12 +245,16 @@ def _share(parts: Sequence[tuple[int, int]], counts: Sequence[Sequence[int]]) ->
 
 
 def layer_similarity(before: Observed, after: Observed, counts: Sequence[Sequence[int]]) -> list[dict]:
-    """Linear CKA of the two models' states after each layer, with intervals from drawing the texts `counts` times."""
+    """Linear CKA of the two models' states after each layer, with intervals from drawing the texts `counts` times.
+
+    The interval is 1.96 times the spread of the draws around the value. A draw holds some texts twice and others not, fewer places in
+    all, which raises its likeness by itself: the middle of the draws would lie above the value.
+    """
     found = []
     for layer, (x, y) in enumerate(zip(before.states, after.states, strict=True)):
         whole, *drawn = text_cka(x, y, before.owner, [[1] * len(before.top), *counts])
-        low, high = percentile_interval(drawn)
-        found.append({"layer": layer, "cka": whole, "low": low, "high": high})
+        half = Z_95 * stdev(drawn)
+        found.append({"layer": layer, "cka": whole, "low": max(0.0, whole - half), "high": min(1.0, whole + half)})
     return found
 
 
@@ -345,7 +353,7 @@ def _choice_lines(choices: dict) -> list[str]:
 
 def _similarity_lines(similarity: dict) -> list[str]:
     kinds = list(similarity)
-    lines = ["likeness of the states after each layer (linear CKA, 95 % intervals; layer 0 is the embedding)"]
+    lines = ["likeness of the states after each layer (linear CKA, 95 % intervals; layer 0 is the embedding, the last is normed)"]
     lines.append("layer  " + "  ".join(f"{kind:<22}" for kind in kinds).rstrip())
     for points in zip(*similarity.values(), strict=True):
         told = [f"{p['cka']:.4f} [{p['low']:.4f}, {p['high']:.4f}]" for p in points]

@@ -71,7 +71,7 @@ def _inspect(args: argparse.Namespace) -> None:
 
     task, write, draw = load_task(args.task), writer(args.json), writer(args.figure, _save_figure)
     names = ("rows", "prompts", "texts", "base", "threshold", "rounds", "seed")
-    result = inspect(args.before, args.after, task, **{name: getattr(args, name) for name in names})
+    result = inspect(args.before, args.after, task, **{name: getattr(args, name) for name in names}, progress=True)
     write(result)
     print(inspection_text(result))
     draw(("inspection", result))

@@ -243,21 +243,23 @@ KIND_MARKERS = "osv^DPX*<>"
 
 
 def xray_figure(found: dict) -> Figure:
-    """The loss of each token of an x-ray (`ftlab.xray.Xray.as_dict`), in strips: a bar where there is loss, wider by weight, else grey."""
+    """The loss of each token of an x-ray (`ftlab.xray.Xray.as_dict`), in strips: a bar above the line, its weight below; grey: no loss."""
     strips = [
         (row, row["positions"][start : start + XRAY_COLUMNS])
         for row in found["rows"]
         for start in range(0, len(row["positions"]), XRAY_COLUMNS)
     ]
     figure, panels = _figure(0.5 + 1.75 * len(strips), rows=len(strips))
-    figure.suptitle(f"Loss by token in a batch of {found['trainer']}, losses of {found['model']} (grey: no loss)", parse_math=False)
+    figure.suptitle(f"Loss by token (below the line: weight; grey: none), {found['trainer']}, {found['model']}", parse_math=False)
     trained = [p for row in found["rows"] for p in row["positions"] if p["loss"] is not None]
     heaviest, top = max(abs(p["weight"]) for p in trained), max(p["loss"] for p in trained)
+    top = 1.05 * max(top, 1e-6)
     for axes, (row, positions) in zip(panels, strips, strict=True):
-        _xray_strip(axes, positions, heaviest)
+        _xray_strip(axes, positions, 0.25 * top / heaviest)
         name = row["row"] if row["name"] == "row" else f"{row['row']}\n{row['name']}"
         axes.set_ylabel(f"{name}\nloss, nats", parse_math=False, fontsize=9)
-        axes.set(ylim=(0, 1.05 * max(top, 1e-6)), xlim=(-0.8, XRAY_COLUMNS - 0.2))
+        axes.set(ylim=(-0.28 * top, top), xlim=(-0.8, XRAY_COLUMNS - 0.2))
+        axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= top])
     told = "; ".join(
         f"{row['row']} {row['name']}: {sum(p['loss'] is not None for p in row['positions'])} of {len(row['positions'])} tokens with loss, "
         f"{sum(p['loss'] or 0 for p in row['positions']):.2f} nats in all"
@@ -266,17 +268,24 @@ def xray_figure(found: dict) -> Figure:
     return _described(figure, f"Loss by token, {found['trainer']}, losses of {found['model']}: {told}.")
 
 
-def _xray_strip(axes: Axes, positions: Sequence[dict], heaviest: float) -> None:
+def _xray_strip(axes: Axes, positions: Sequence[dict], scale: float) -> None:
+    axes.axhline(0, color="#222222", linewidth=0.7)
     for x, p in enumerate(positions):
         if p["loss"] is None:
             axes.axvspan(x - 0.5, x + 0.5, color="#eeeeee", zorder=0)
             continue
         colour, hatch = UPWARD if p["weight"] >= 0 else DOWNWARD
-        width = 0.15 + 0.75 * abs(p["weight"]) / heaviest
-        axes.bar(x, p["loss"], width, color=colour, hatch=hatch, edgecolor="#222222", linewidth=0.5, zorder=2)
-    tokens = [p["token"].replace("\n", "⏎")[:12] or "∅" for p in positions]
+        axes.bar(x, p["loss"], 0.8, color=colour, hatch=hatch, edgecolor="#222222", linewidth=0.5, zorder=2)
+        axes.bar(x, -scale * abs(p["weight"]), 0.5, color="#bbbbbb" if p["weight"] >= 0 else colour, zorder=2)
+    tokens = [_drawable(p["token"])[:12] or "∅" for p in positions]
     axes.set_xticks(range(len(positions)), labels=tokens, rotation=90, fontsize=8, parse_math=False)
     axes.grid(axis="x", visible=False)
+
+
+def _drawable(text: str) -> str:
+    """A text with a box for each letter that matplotlib's own font does not have, and a sign for the end of a line."""
+    known = [(0x20, 0x590), (0x1E00, 0x2100), (0x2190, 0x2300), (0x2500, 0x2700)]
+    return "".join(c if any(a <= ord(c) < b for a, b in known) else "□" for c in text.replace("\n", "↵"))
 
 
 def inspection_figure(result: dict) -> Figure:
@@ -291,7 +300,7 @@ def inspection_figure(result: dict) -> Figure:
     ):
         _kind_lines(axes, matrices, key, scale)
         axes.set(xlabel="layer", ylabel=label, ylim=(0, None))
-    ranks.legend(loc="upper center", bbox_to_anchor=(-0.1, -0.16), ncols=4)
+    figure.legend(*ranks.get_legend_handles_labels(), loc="outside lower center", ncols=7, title="above: kinds of matrices")
     looks = {"task": ("tuned", "-"), "general": ("prompt", "--")}
     for kind, points in result["similarity"].items():
         style, line = STYLES[looks[kind][0]], looks[kind][1]

@@ -140,7 +140,8 @@ def xray(trainer: str, subject: Subject) -> Xray:
         raise UsageError(f"--trainer: expected one of {', '.join(TRAINERS)}, found {trainer!r}.")
     if not (subject.pairs if trainer in PAIRED else subject.rows):
         raise UsageError(f"--trainer {trainer}: expected at least one {'pair' if trainer in PAIRED else 'row'}, found none.")
-    return TRAINERS[trainer](subject)
+    found = TRAINERS[trainer](subject)
+    return replace(found, model=f"{found.model} with {subject.adapter}") if subject.adapter else found
 
 
 def of_examples(

@@ -19,6 +19,7 @@ from ftlab.inside import (
     general_texts,
     inspect,
     inspection_text,
+    layer_similarity,
     linear_cka,
     observe,
     open_side,
@@ -142,12 +143,13 @@ def test_likeness_is_blind_to_rotation_scale_and_shift_and_to_nothing_else():
 def test_likeness_by_its_definition_with_kernels():
     """HSIC(K, L) / √(HSIC(K, K)·HSIC(L, L)) with HSIC(K, L) = tr(K·H·L·H), H the centring matrix."""
     x, y = torch.randn(9, 5, dtype=torch.float64), torch.randn(9, 3, dtype=torch.float64)
-    k, l, h = x @ x.T, y @ y.T, torch.eye(9, dtype=torch.float64) - 1 / 9
+    first, second, h = x @ x.T, y @ y.T, torch.eye(9, dtype=torch.float64) - 1 / 9
 
     def hsic(a, b):
         return torch.trace(a @ h @ b @ h).item()
 
-    assert linear_cka(x, y) == pytest.approx(hsic(k, l) / math.sqrt(hsic(k, k) * hsic(l, l)))
+    expected = hsic(first, second) / math.sqrt(hsic(first, first) * hsic(second, second))
+    assert linear_cka(x, y) == pytest.approx(expected)
 
 
 def test_likeness_of_drawn_texts_is_that_of_their_positions_written_out():
@@ -158,6 +160,17 @@ def test_likeness_of_drawn_texts_is_that_of_their_positions_written_out():
     for counts, found in zip(draws, text_cka(x, y, owner, draws), strict=True):
         drawn = [i for i in range(8) for _ in range(counts[owner[i]])]
         assert found == pytest.approx(linear_cka(x[drawn], y[drawn]), rel=1e-5)
+
+
+def test_the_interval_of_likeness_lies_around_it():
+    g = torch.Generator().manual_seed(0)
+    states = torch.randn(2, 60, 8, generator=g)
+    owner = torch.arange(6).repeat_interleave(10)
+    seen = [Observed([None] * 6, states + shift * torch.randn(2, 60, 8, generator=g), owner) for shift in (0, 0.5)]
+    for layer, point in enumerate(layer_similarity(*seen, resampled_counts(6, 200))):
+        expected = linear_cka(seen[0].states[layer], seen[1].states[layer])
+        assert point["cka"] == pytest.approx(expected, rel=1e-6)
+        assert 0 < point["low"] < expected < point["high"] <= 1 and point["high"] - point["low"] < 0.5
 
 
 def test_changed_choices_by_hand():
