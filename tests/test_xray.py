@@ -148,8 +148,16 @@ def test_losses_are_those_of_the_adapter(subject, toy_task, tmp_path):
 
 
 def test_general_rows_are_answered_before_the_adapter_and_shown_with_their_answers(subject, monkeypatch):
-    monkeypatch.setattr("ftlab.xray.generate", lambda loaded, chats, **_: [Generation("fine", 1, 1, True) for _ in chats])
-    found = xray("general", replace(subject, rows=[Row("g", "how are you?")]))
+    done = []
+
+    def answer(loaded, chats, **settings):
+        done.append("answered")
+        return [Generation("fine", 1, 1, True) for _ in chats]
+
+    monkeypatch.setattr("ftlab.xray.generate", answer)
+    monkeypatch.setattr("ftlab.xray.apply_adapter", lambda loaded, folder: done.append(folder))
+    found = xray("general", replace(subject, rows=[Row("g", "how are you?")], adapter="a"))
+    assert done == ["answered", "a"] and found.model == "tiny with a"
     assert "".join(p.token for p in found.rows[0].positions if p.part == "answer") == "fine"
     assert "".join(p.token for p in found.rows[0].positions if p.part == "user") == "how are you?"
     assert found.rows[0].positions[-1].part == "end" and found.agrees
