@@ -113,15 +113,15 @@ def test_variants_of_lora_are_compared_whole(tmp_path, toy_task, changes):
 
 
 def test_moved_weights_and_size_by_hand():
-    """W = (3, 4, 0, 0) has norm 5 and root mean square 2.5; D = (0, 0, 1, 0.02): one of four moved by more than a tenth of that."""
+    """W = (3, 4, 0, 0) has norm 5 and root mean square 2.5; D = (0, 0, 0.4, 0.02): one of four moved by more than a tenth of that."""
     before, after = torch.nn.Linear(4, 1, bias=True), torch.nn.Linear(4, 1, bias=True)
     with torch.no_grad():
         before.weight.copy_(torch.tensor([[3.0, 4.0, 0.0, 0.0]]))
-        after.weight.copy_(torch.tensor([[3.0, 4.0, 1.0, 0.02]]))
+        after.weight.copy_(torch.tensor([[3.0, 4.0, 0.4, 0.02]]))
         before.bias.zero_()
         after.bias.fill_(1.0)
     weight, bias = updates(before, after, threshold=0.1)
-    assert weight.relative_norm == pytest.approx(math.sqrt(1.0004) / 5) and weight.moved == 0.25
+    assert weight.relative_norm == pytest.approx(math.sqrt(0.1604) / 5) and weight.moved == 0.25
     assert (weight.effective_rank, weight.rank_90) == (pytest.approx(1), 1)
     assert (bias.relative_norm, bias.effective_rank, bias.moved) == (None, None, 1.0)
 
