@@ -1,5 +1,6 @@
 """Intervals and paired tests, by the names of the people who found them. Pure functions on counts and lists."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import comb, sqrt
@@ -86,8 +87,25 @@ def paired_bootstrap(before: Sequence[float], after: Sequence[float], rounds: in
         raise ValueError(f"paired_bootstrap: expected two lists of equal length >= 1, found {len(before)} and {len(after)}.")
     gains = [float(b) - float(a) for a, b in zip(before, after, strict=True)]
     rng, n = Random(seed), len(gains)
-    means = sorted(sum(rng.choices(gains, k=n)) / n for _ in range(rounds))
-    return means[int(0.025 * rounds)], means[int(0.975 * rounds) - 1]
+    return percentile_interval([sum(rng.choices(gains, k=n)) / n for _ in range(rounds)])
+
+
+def percentile_interval(values: Sequence[float]) -> tuple[float, float]:
+    """The middle 95 % of what resampling gave; 40 values at least."""
+    ranked = sorted(values)
+    return ranked[int(0.025 * len(ranked))], ranked[int(0.975 * len(ranked)) - 1]
+
+
+def resampled_counts(n: int, rounds: int = 1000, seed: int = 0) -> list[list[int]]:
+    """How often each of n texts is drawn in each round of a bootstrap over texts: `rounds` lists of n counts that sum to n.
+
+    Source: Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 6.
+    """
+    rng, drawn = Random(seed), []
+    for _ in range(rounds):
+        counts = Counter(rng.choices(range(n), k=n))
+        drawn.append([counts[i] for i in range(n)])
+    return drawn
 
 
 def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:

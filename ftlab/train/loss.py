@@ -59,9 +59,20 @@ class AnswerLoss(DecoderLoss):
             return plain_loss(self.model, examples)
         return packed_loss(self.decoder, examples, self.prefix, checkpoint=self.checkpoint, activations=self.activations)
 
+    def token_losses(self, examples: Sequence[Example]) -> Any:
+        """What a call weighs and sums: the loss of each label in nats, (M,), example after example."""
+        if self.decoder is None:
+            return plain_token_losses(self.model, examples)
+        return packed_token_losses(self.decoder, examples, self.prefix, checkpoint=self.checkpoint, activations=self.activations)
+
 
 def plain_loss(model: Any, examples: Sequence[Example]) -> tuple[Any, float]:
-    """The loss of any causal LM of transformers.
+    """The loss of any causal LM of transformers."""
+    return weighted(plain_token_losses(model, examples), examples)
+
+
+def plain_token_losses(model: Any, examples: Sequence[Example]) -> Any:
+    """The loss of each label, (M,), of any causal LM of transformers.
 
     The decoder runs on the whole rows, padded on the right (causal attention never looks there); the head on the hidden states that
     predict a labelled token, (M, D) with M the number of labels in the B rows.
@@ -77,8 +88,7 @@ def plain_loss(model: Any, examples: Sequence[Example]) -> tuple[Any, float]:
     where = [torch.arange(start, len(ids)) for ids, start, _ in examples]
     # subtle: the state at position t predicts token t + 1, so labels at `where` are read from the states one before
     picked = torch.cat([hidden[i, at - 1] for i, at in enumerate(where)])  # (M, D)
-    losses = cross_entropy(causal.get_output_embeddings()(picked), _labels(examples), reduction="none")  # (M,)
-    return _weighted(losses, examples)
+    return cross_entropy(causal.get_output_embeddings()(picked), _labels(examples), reduction="none")  # (M,)
 
 
 def packed_loss(
@@ -94,6 +104,19 @@ def packed_loss(
     Args:
         activations: kept states, from which the decoder starts if they hold every row.
     """
+    losses = packed_token_losses(decoder, examples, prefix, checkpoint=checkpoint, activations=activations)
+    return weighted(losses, examples)
+
+
+def packed_token_losses(
+    decoder: Any,
+    examples: Sequence[Example],
+    prefix: Sequence[int],
+    *,
+    checkpoint: bool = False,
+    activations: Activations | None = None,
+) -> Any:
+    """The loss of each label, (M,), by the fast decoder; see `packed_loss`."""
     import torch
 
     from ftlab.llama import rows_tree, token_losses
@@ -107,7 +130,7 @@ def packed_loss(
     states = torch.cat([torch.arange(at, at + len(ids) - start) for at, (ids, start, _) in zip(starts, examples, strict=True)])
     entered = activations.start(rows, tree) if activations else None
     hidden = decoder.hidden(tree, checkpoint=checkpoint, start=entered)  # (N, D)
-    return _weighted(token_losses(hidden[states], decoder.head, _labels(examples)), examples)
+    return token_losses(hidden[states], decoder.head, _labels(examples))
 
 
 def _labels(examples: Sequence[Example]) -> Any:
@@ -116,6 +139,7 @@ def _labels(examples: Sequence[Example]) -> Any:
     return torch.tensor([token for ids, start, _ in examples for token in ids[start:]])
 
 
-def _weighted(losses: Any, examples: Sequence[Example]) -> tuple[Any, float]:
+def weighted(losses: Any, examples: Sequence[Example]) -> tuple[Any, float]:
+    """(weighted sum of the labels' losses, (M,); sum of the weights)."""
     weights = losses.new_tensor([w for _, _, row_weights in examples for w in row_weights])
     return losses @ weights, weights.sum().item()

@@ -188,6 +188,11 @@ def pair_logps(decoder: Any, pairs: Sequence[Pair], prefix: Sequence[int] = (), 
     Args:
         checkpoint: less memory, a third more time; see `FastDecoder.hidden`.
     """
+    return answer_logps(pair_token_losses(decoder, pairs, prefix, checkpoint=checkpoint), pairs)
+
+
+def pair_token_losses(decoder: Any, pairs: Sequence[Pair], prefix: Sequence[int] = (), *, checkpoint: bool = False) -> Any:
+    """The loss of each answer token, (M,), by the fast decoder: all chosen answers in their order, then all rejected ones."""
     import torch
 
     from ftlab.llama import token_losses
@@ -201,11 +206,16 @@ def pair_logps(decoder: Any, pairs: Sequence[Pair], prefix: Sequence[int] = (), 
             # subtle: the first token of an answer is predicted by the last of its prompt, which is not the token packed before it
             states += [torch.tensor([tree.ends[prompt] - 1]), torch.arange(span.start, span.stop - 1)]
     hidden = decoder.hidden(tree, checkpoint=checkpoint)  # (N, D)
-    return _summed(token_losses(hidden[torch.cat(states)], decoder.head, _labels(pairs)), pairs)
+    return token_losses(hidden[torch.cat(states)], decoder.head, _labels(pairs))
 
 
 def plain_pair_logps(model: Any, pairs: Sequence[Pair]) -> tuple[Any, Any]:
     """The same by any causal LM of transformers: each answer behind its prompt, 2·B rows padded on the right."""
+    return answer_logps(plain_pair_token_losses(model, pairs), pairs)
+
+
+def plain_pair_token_losses(model: Any, pairs: Sequence[Pair]) -> Any:
+    """The loss of each answer token, (M,), in the order of `pair_token_losses`."""
     import torch
     from torch.nn.functional import cross_entropy
     from torch.nn.utils.rnn import pad_sequence
@@ -218,7 +228,7 @@ def plain_pair_logps(model: Any, pairs: Sequence[Pair]) -> tuple[Any, Any]:
     # subtle: the state at position t predicts token t + 1
     picked = [hidden[i, start - 1 : start - 1 + len(a)] for i, (start, a) in enumerate(zip(starts, answers, strict=True))]
     logits = causal.get_output_embeddings()(torch.cat(picked))  # (M, V), M the number of answer tokens
-    return _summed(cross_entropy(logits, _labels(pairs), reduction="none"), pairs)
+    return cross_entropy(logits, _labels(pairs), reduction="none")
 
 
 def _answers(pairs: Sequence[Pair]) -> list[list[int]]:
@@ -231,7 +241,7 @@ def _labels(pairs: Sequence[Pair]) -> Any:
     return torch.tensor([token for answer in _answers(pairs) for token in answer])  # (M,)
 
 
-def _summed(losses: Any, pairs: Sequence[Pair]) -> tuple[Any, Any]:
+def answer_logps(losses: Any, pairs: Sequence[Pair]) -> tuple[Any, Any]:
     """Losses of all answers' tokens, (M,) -> log-probabilities of chosen and rejected, (B,) each."""
     import torch
 
@@ -327,10 +337,19 @@ class DpoLoss(DecoderLoss):
             return plain_pair_logps(self.model, pairs)
         return pair_logps(self.decoder, pairs, self.prefix, checkpoint=self.checkpoint)
 
+    def token_losses(self, pairs: Sequence[Pair]) -> Any:
+        """What `logps` sums: the loss of each answer token, (M,), all chosen answers in their order, then all rejected ones."""
+        if self.decoder is None:
+            return plain_pair_token_losses(self.model, pairs)
+        return pair_token_losses(self.decoder, pairs, self.prefix, checkpoint=self.checkpoint)
+
     def __call__(self, items: Sequence[Judged]) -> tuple[Any, float]:
+        return self.of_logps(*self.logps([item.pair for item in items]), items)
+
+    def of_logps(self, chosen: Any, rejected: Any, items: Sequence[Judged]) -> tuple[Any, float]:
+        """The loss of items whose answers have these log-probabilities, (B,) each, and how many they are."""
         from torch.nn.functional import logsigmoid
 
-        chosen, rejected = self.logps([item.pair for item in items])  # (B,)
         references = chosen.new_tensor([item.reference for item in items])  # (B, 2)
         margins = (chosen - references[:, 0]) - (rejected - references[:, 1])
         token_weights = chosen.new_tensor([item.token_weight for item in items])

@@ -8,6 +8,7 @@ import hashlib
 import json
 from array import array
 from pathlib import Path
+from typing import Any
 
 from ftlab.errors import DataError, UsageError
 from ftlab.generate import encode_example, encode_prompt, generate
@@ -63,8 +64,14 @@ def rehearsal_examples(loaded: LoadedModel, n: int, keep: Path, max_length: int,
         write_kept(keep, key, kept)
     examples = []
     for prompt, (text, ended) in zip(prompts, kept, strict=True):
-        ids, start = encode_example(loaded.tokenizer, [{"role": "user", "content": prompt}], text)
-        ids = array("i", ids if ended else ids[:-1])
-        if start < len(ids) <= max_length:
-            examples.append((ids, start, [1.0] * (len(ids) - start)))
+        example = encode_answer(loaded.tokenizer, prompt, text, ended)
+        if example[1] < len(example[0]) <= max_length:
+            examples.append(example)
     return examples
+
+
+def encode_answer(tokenizer: Any, prompt: str, text: str, ended: bool) -> Example:
+    """A general prompt with the untuned model's answer; one that was cut gets no end token, which the model did not give."""
+    ids, start = encode_example(tokenizer, [{"role": "user", "content": prompt}], text)
+    ids = array("i", ids if ended else ids[:-1])
+    return ids, start, [1.0] * (len(ids) - start)
