@@ -81,9 +81,21 @@ def singular_values(matrix: Any) -> list[float]:
         wide = part.double()
         gram += wide.T @ wide
     # subtle: eigenvalues below the rounding error of the largest are noise, and may be negative
-    values = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0)
+    values = _eigenvalues(gram).flip(0).clamp(min=0)
     noise = values[0] * torch.finfo(torch.float64).eps * len(values)
     return values.where(values > noise, 0.0).sqrt().tolist()
+
+
+def _eigenvalues(gram: Any) -> Any:
+    """On one thread: beside other work, two took fifty times as long for a matrix of width 576, since each waits for the other."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return torch.linalg.eigvalsh(gram)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def factor_singular_values(a: Any, b: Any, scale: float) -> list[float]:
