@@ -78,8 +78,10 @@ def blocks(results: dict) -> dict[str, str]:
     }
 
 
-def reply_blocks(results: dict) -> dict[str, str]:
+def reply_blocks(results: dict | None) -> dict[str, str]:
     """Name → Markdown of what README says of support_reply."""
+    if results is None:
+        return {"reply": "Not measured yet; no adapter is shipped for it.", "reply_confidence": ""}
     heads = (
         "schema-valid",
         "action right",
