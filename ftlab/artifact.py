@@ -122,8 +122,7 @@ def swapped_in(loaded: LoadedModel, folder: Path) -> Iterator[dict]:
     """
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    lineage = checked_lineage(loaded, folder)
-    _check_plain_lora(folder)
+    lineage = swappable_lineage(loaded, folder)
     base, before = loaded.model, loaded.adapter_sha256
     adapted = _adapted(loaded, folder)
     layers = [module.get_base_layer() for module in adapted.modules() if isinstance(module, BaseTunerLayer)]
@@ -139,8 +138,13 @@ def swapped_in(loaded: LoadedModel, folder: Path) -> Iterator[dict]:
         loaded.adapter_sha256 = before
 
 
-def _check_plain_lora(folder: Path) -> None:
-    """Raise UsageError if the adapter puts more into the model than LoRA matrices: a copy of a module does not come off again."""
+def swappable_lineage(loaded: LoadedModel, folder: Path) -> dict:
+    """The lineage of an adapter that `swapped_in` can take: one of LoRA matrices alone, since a copy of a module does not come off again.
+
+    Raises:
+        UsageError, DataError: see `swapped_in`.
+    """
+    lineage = checked_lineage(loaded, folder)
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind, more = config["peft_type"], [name for name in ("modules_to_save", "trainable_token_indices") if config.get(name)]
@@ -153,6 +157,7 @@ def _check_plain_lora(folder: Path) -> None:
         raise UsageError(
             f"--adapter {folder}: expected plain LoRA, which can be taken off again, found {found}; compare it alone with ftlab try."
         )
+    return lineage
 
 
 def checked_lineage(loaded: LoadedModel, folder: Path) -> dict:

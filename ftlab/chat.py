@@ -106,7 +106,7 @@ def prompt_text(tokenizer: Any, conversation: Sequence[dict]) -> str:
     """A chat as its template writes it, up to where the assistant's answer begins. Where the template has no place for a system
     message, or refuses it, its text goes before the user's first."""
     chat = list(conversation)
-    if chat and chat[0]["role"] == "system" and not _takes_system(tokenizer, tokenizer.chat_template):
+    if chat and chat[0]["role"] == "system" and not _takes_system(tokenizer, str(tokenizer.chat_template)):
         chat = _without_system(chat)
     return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
 

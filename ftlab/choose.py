@@ -534,7 +534,7 @@ def _from_results(task: Task, found: dict, place: Path) -> Measured:
         prompt=_counts(systems[best]), causes=causes, tfidf=_counts(systems["tfidf"]),
         teaches=None if teachable is None or not causes["knowledge"] else teachable["k"] > others,
         tuned=_counts(systems["tuned"]) if "tuned" in systems else None,
-        minutes=round(training["seconds"] / 60, 1) if training.get("seconds") else None,
+        minutes=round(training["seconds"] / 60, 1) if "seconds" in training else None,
     )  # fmt: skip
 
 

@@ -123,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     attempt.add_argument("text", metavar="TEXT")
     attempt.add_argument("--task", default="support_plan")
     attempt.add_argument("--model")
+    attempt.add_argument("--chat-template", metavar="FILE", help=TEMPLATE_HELP)
     attempt.add_argument("--adapter", type=Path)
     attempt.set_defaults(run=_try, after_stop="")
     return parser
@@ -405,7 +406,8 @@ def _try(args: argparse.Namespace) -> None:
     from ftlab.task import load_task
 
     task = load_task(args.task)
-    for answer in side_by_side(task, [args.text], model=args.model, adapter=shipped_adapter(task, args.adapter)):
+    adapter = shipped_adapter(task, args.adapter)
+    for answer in side_by_side(task, [args.text], model=args.model, adapter=adapter, chat_template=args.chat_template):
         print(answer.as_text())
 
 

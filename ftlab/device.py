@@ -51,13 +51,14 @@ class Load:
     inner: int
     vocabulary: int
     capped_attention: bool = False
+    fused_attention: bool = True
 
     @classmethod
     def of(cls, model: Any, rank: int | None = None) -> "Load":
         """The load of training what is trainable in `model`; with `rank`, of LoRA matrices of that rank that are still to come."""
-        config = model.config.get_text_config(decoder=True)
         from torch.nn import Linear
 
+        config = model.config.get_text_config(decoder=True)
         inner = getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * config.hidden_size
         parameters = list(model.parameters())
         trainable = sum(p.numel() for p in parameters if p.requires_grad)
@@ -67,6 +68,7 @@ class Load:
         return cls(
             sum(p.numel() for p in parameters), trainable, config.num_hidden_layers,
             config.hidden_size, inner, config.vocab_size, bool(getattr(config, "attn_logit_softcapping", None)),
+            bool(getattr(model, "_supports_sdpa", False)),
         )  # fmt: skip
 
     def weights_mb(self, bytes_each: int) -> float:
@@ -154,9 +156,11 @@ def is_main() -> bool:
 
 
 def place(model: Any) -> Any:
-    """`model` moved to where it computes on this machine: its GPU, if it has one that is wanted."""
+    """`model` moved to where this process computes: its GPU, if it has one that is wanted. One that will be sharded stays where it is."""
     found = machine()
-    return model if found.kind == "cpu" else model.to(found.kind)
+    if found.kind == "cpu" or found.sharded:
+        return model
+    return model.to(f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if found.kind == "cuda" else found.kind)
 
 
 def settle(model: Any, plan: Plan) -> None:
@@ -243,6 +247,8 @@ def _tf32(found: Machine) -> Choice:
 
 
 def _attention(found: Machine, load: Load) -> Choice:
+    if not load.fused_attention:
+        return Choice("attention", "eager", "transformers has no fused attention for this architecture")
     if load.capped_attention:
         return Choice("attention", "eager", "this model caps its attention scores, which the fused kernels leave out")
     if found.kind == "cuda":

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from ftlab.artifact import apply_adapter, checked_lineage, swapped_in
+from ftlab.artifact import apply_adapter, swappable_lineage, swapped_in
 from ftlab.checks import Check, parse_strict
 from ftlab.constrain import CopyRules
 from ftlab.errors import DataError, UsageError
@@ -55,7 +55,15 @@ def _pretty(text: str) -> str:
         return text
 
 
-def side_by_side(task: Task, texts: Sequence[str], *, adapter: Path, model: str | None = None, progress: bool = True) -> list[Pair]:
+def side_by_side(
+    task: Task,
+    texts: Sequence[str],
+    *,
+    adapter: Path,
+    model: str | None = None,
+    chat_template: str | None = None,
+    progress: bool = True,
+) -> list[Pair]:
     """Answer each text twice: untuned with the long prompt, tuned with the short one. One model in memory.
 
     Raises:
@@ -63,7 +71,7 @@ def side_by_side(task: Task, texts: Sequence[str], *, adapter: Path, model: str 
     """
     if not texts or not all(text.strip() for text in texts):
         raise UsageError("expected a message to answer, found an empty text.")
-    loaded = load_model(model or EMBEDDED, progress=progress)
+    loaded = load_model(model or EMBEDDED, progress=progress, chat_template=chat_template)
     rows = [Row(str(i), text) for i, text in enumerate(texts)]
     base = generate(loaded, [task.conversation(row, "long") for row in rows], max_new_tokens=UNTUNED_TOKENS)
     apply_adapter(loaded, adapter)
@@ -137,7 +145,7 @@ def compare(
     if not rows:
         raise UsageError("expected at least one message to answer, found none.")
     for folder in adapters.values():
-        checked_lineage(loaded, folder)
+        swappable_lineage(loaded, folder)
     labelled = all(row.output is not None for row in rows)
     limits = {"max_new_tokens": max_new_tokens, "cache": cache}
     before, systems, runs = weights_sha256(loaded.model), {}, {}

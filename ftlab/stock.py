@@ -129,6 +129,7 @@ def train_trl(
     examples = encode_rows(task, rows, loaded.tokenizer, config.max_length)
     validation = encode_rows(task, task.rows("validation"), loaded.tokenizer, config.max_length)
     say = say if is_main() else lambda line: None
+    place(loaded.model)
     with _main_first():  # its answers are kept in a file, where the others find them
         general = rehearsal_examples(
             loaded, config.general_rows, out / REHEARSAL, config.max_length, batch_size=config.eval_batch_size
@@ -137,6 +138,7 @@ def train_trl(
     started = time.monotonic()
     done = trainer.train()
     seconds = time.monotonic() - started
+    train_loss = _mean_over_processes(trainer, done.training_loss)
     state = trainer.accelerator.get_state_dict(trainer.model) if trainer.plan.machine.sharded else None  # by all of them together
     if is_main():
         loaded.model = trainer.accelerator.unwrap_model(trainer.model).eval()
@@ -146,7 +148,7 @@ def train_trl(
             loaded.model = _whole_again(loaded, config, out)
         held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
         losses = {
-            "train_loss": done.training_loss,
+            "train_loss": train_loss,
             "validation_loss": mean_loss(AnswerLoss(loaded), validation, config.micro_tokens),
         }
         training = {
@@ -161,12 +163,20 @@ def train_trl(
     return read_lineage(out)
 
 
+def _mean_over_processes(trainer: Any, loss: float) -> float:
+    """transformers tells each process the loss of its own rows, in proportion to all labels, unless it logs on the way."""
+    import torch
+
+    own = torch.tensor([loss], device=trainer.accelerator.device)  # 32 bits: MPS knows no longer ones
+    return trainer.accelerator.gather(own).mean().item()
+
+
 def _whole_again(loaded: LoadedModel, config: SftConfig, out: Path) -> Any:
     """The base loaded anew with the adapter that was saved: under FSDP this process holds a part of every weight."""
     fresh = load_model(loaded.name, progress=False)
     model = add_lora(fresh.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers)
     read_adapter_weights(model, out)
-    return place(model).eval()
+    return model.eval()
 
 
 def _main_first() -> Any:

@@ -155,6 +155,20 @@ def test_capped_attention_is_left_to_the_model_that_caps_it():
     assert plan(A100, replace(SMALL, capped_attention=True))["attention"] == "eager"
 
 
+def test_an_architecture_without_fused_attention_keeps_its_own():
+    assert plan(A100, replace(SMALL, fused_attention=False))["attention"] == "eager"
+
+
+def test_a_process_computes_on_its_own_gpu_and_a_sharded_model_stays(fake):
+    moved = SimpleNamespace(to=lambda where: where)
+    fake("cuda", count=2, LOCAL_RANK="1")
+    assert place(moved) == "cuda:1"
+    fake("cuda", ACCELERATE_USE_FSDP="true")
+    assert place(moved) is moved
+    fake("mps", ACCELERATE_USE_FSDP="false")
+    assert place(moved) == "mps"
+
+
 def test_idle_gpus_are_told(fake):
     fake("cuda", count=2)
     assert "accelerate launch --num_processes 2 -m ftlab" in "\n".join(plan(machine()).explain())
