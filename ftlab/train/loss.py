@@ -74,7 +74,8 @@ def plain_loss(model: Any, examples: Sequence[Example]) -> tuple[Any, float]:
     input_ids = pad_sequence([torch.tensor(ids) for ids, _, _ in examples], batch_first=True).to(model.device)  # (B, T)
     # subtle: the state at position t predicts token t + 1, so the logits of a label are read one before it
     logits = logits_at(model, input_ids, [slice(start - 1, len(ids) - 1) for ids, start, _ in examples])
-    return _weighted(cross_entropy(logits.float(), _labels(examples).to(logits.device), reduction="none"), examples)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # 16 bits are too few to add losses in
+    return _weighted(cross_entropy(logits, _labels(examples).to(logits.device), reduction="none"), examples)
 
 
 def logits_at(model: Any, input_ids: Any, where: Sequence[slice]) -> Any:
