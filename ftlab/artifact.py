@@ -5,7 +5,8 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -19,8 +20,11 @@ from ftlab.task import Task, file_sha256
 WEIGHTS, CONFIG, LINEAGE = "adapter_model.safetensors", "adapter_config.json", "lineage.json"
 
 
-def save_adapter_weights(model: Any, folder: Path) -> None:
+def save_adapter_weights(model: Any, folder: Path, state: dict | None = None) -> None:
     """Write the LoRA matrices of a peft model to `folder` as 16-bit floats, replacing what is there in one step.
+
+    Args:
+        state: the model's whole state, where the model itself holds only a part of it.
 
     Raises:
         DataError: the disk is full or cannot be written.
@@ -32,7 +36,10 @@ def save_adapter_weights(model: Any, folder: Path) -> None:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: t.detach().to(torch.float16).contiguous() for name, t in get_peft_model_state_dict(model).items()}
+        tensors = {
+            name: t.detach().cpu().to(torch.float16).contiguous()
+            for name, t in get_peft_model_state_dict(model, state_dict=state).items()
+        }
         free_disk(folder, sum(t.numel() * 2 for t in tensors.values()))
         partial = folder / f"{WEIGHTS}.partial"
         save_file(tensors, partial)
@@ -56,10 +63,11 @@ def read_adapter_weights(model: Any, folder: Path) -> None:
 
 def lineage_origin(task: Task, loaded: LoadedModel, config: Any, profile_name: str) -> dict:
     """What an adapter depends on, as its lineage says it: task and data by hash, base model, settings."""
+    base = {"model": loaded.name, "sha256": loaded.sha256} | ({"chat_template": loaded.template} if loaded.template else {})
     return {
         "task": task.name,
         "hashes": task.hashes(),
-        "base": {"model": loaded.name, "sha256": loaded.sha256},
+        "base": base,
         "config": asdict(config) | {"profile": profile_name},
         "ftlab": __version__,
     }
@@ -92,11 +100,73 @@ def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
     An adapter of a kind that has no place in the weights stays beside them: `loaded.model` is then a peft model, and stderr says so.
 
     Raises:
-        UsageError: no adapter there, or it was made for another base model.
+        UsageError: no adapter there, or it was made for another base model or chat template.
         DataError: its weights are damaged.
     """
-    from peft import PeftModel
+    lineage = checked_lineage(loaded, folder)
+    loaded.model = _merged(_adapted(loaded, folder), folder)
+    loaded.adapter_sha256 = adapter_identity(folder)
+    return lineage
 
+
+@contextmanager
+def swapped_in(loaded: LoadedModel, folder: Path) -> Iterator[dict]:
+    """Merge the adapter in `folder` into `loaded.model` for the time of a `with` block, which is given its lineage.
+
+    What the adapter changes is copied before and put back afterwards, bit by bit: taking s·B·A off again would leave rounding errors,
+    which grow with each swap.
+
+    Raises:
+        UsageError: see `apply_adapter`; or the adapter is not plain LoRA.
+        DataError: its weights are damaged.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    lineage = swappable_lineage(loaded, folder)
+    base, before = loaded.model, loaded.adapter_sha256
+    adapted = _adapted(loaded, folder)
+    layers = [module.get_base_layer() for module in adapted.modules() if isinstance(module, BaseTunerLayer)]
+    originals = {p: p.detach().clone() for layer in layers for p in layer.parameters()}
+    try:
+        loaded.model = adapted.merge_and_unload().eval()
+        loaded.adapter_sha256 = adapter_identity(folder)
+        yield lineage
+    finally:
+        for p, original in originals.items():
+            p.data.copy_(original)
+        loaded.model = base.eval()  # makes the decoder be built anew
+        loaded.adapter_sha256 = before
+
+
+def swappable_lineage(loaded: LoadedModel, folder: Path) -> dict:
+    """The lineage of an adapter that `swapped_in` can take: one of LoRA matrices alone, since a copy of a module does not come off again.
+
+    Raises:
+        UsageError, DataError: see `swapped_in`.
+    """
+    lineage = checked_lineage(loaded, folder)
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        kind, more = config["peft_type"], [name for name in ("modules_to_save", "trainable_token_indices") if config.get(name)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{folder / CONFIG}: expected the settings of an adapter, found a fault ({error!r}); get it again."
+        ) from None
+    if kind != "LORA" or more:
+        found = f"{kind} with {more[0]}" if more else kind
+        raise UsageError(
+            f"--adapter {folder}: expected plain LoRA, which can be taken off again, found {found}; compare it alone with ftlab try."
+        )
+    return lineage
+
+
+def checked_lineage(loaded: LoadedModel, folder: Path) -> dict:
+    """The lineage of the adapter in `folder`, which is there, whole, and made for this model and its chat template.
+
+    Raises:
+        UsageError: no adapter there, or it was made for another base model or chat template.
+        DataError: its weights are not those that the lineage speaks of.
+    """
     if not (folder / WEIGHTS).exists():
         raise UsageError(f"--adapter: expected a folder with {WEIGHTS}, found none in {folder}.")
     lineage = read_lineage(folder)
@@ -106,19 +176,30 @@ def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
             f"--adapter: {folder.name} was made for {base.get('model')} ({str(base.get('sha256'))[:12]}…), "
             f"the model is {loaded.name} ({loaded.sha256[:12]}…); choose the adapter's own base with --model."
         )
+    if base and base.get("chat_template", "") != loaded.template:
+        made, now = (
+            f"a given chat template ({t[:12]}…)" if t else "the model's own" for t in (base.get("chat_template"), loaded.template)
+        )
+        raise UsageError(
+            f"--adapter: {folder.name} was made with {made}, found {now}; give --chat-template as it was given for the training."
+        )
     found = file_sha256(folder / WEIGHTS)
     if lineage and lineage.get("adapter_sha256") != found:
         raise DataError(
             f"{folder / WEIGHTS}: expected SHA-256 {lineage.get('adapter_sha256', '')[:12]}… (lineage.json), found {found[:12]}…; "
             "the adapter is damaged, get it again."
         )
+    return lineage
+
+
+def _adapted(loaded: LoadedModel, folder: Path) -> Any:
+    """`loaded.model` with the adapter on it, as peft puts it there."""
+    from peft import PeftModel
+
     try:
-        adapted = PeftModel.from_pretrained(loaded.model, str(folder), local_files_only=True)
+        return PeftModel.from_pretrained(loaded.model, str(folder), local_files_only=True)
     except Exception as error:  # peft and safetensors raise many kinds for a damaged or foreign file
         raise DataError(f"{folder}: the adapter cannot be read ({_reason(error)}); get it again.") from None
-    loaded.model = _merged(adapted, folder)
-    loaded.adapter_sha256 = adapter_identity(folder)
-    return lineage
 
 
 def shipped_adapter(task: Task, given: Path | None = None) -> Path:

@@ -83,6 +83,17 @@ class TfidfBaseline:
         return None
 
 
+def task_baseline(task: Task) -> TfidfBaseline:
+    """The baseline on a task's training rows, with the patterns that its rules.json declares.
+
+    Raises:
+        DataError: see `TfidfBaseline`.
+    """
+    rules = task.folder / "rules.json"
+    extractors = json.loads(rules.read_text(encoding="utf-8")).get("extractors") if rules.exists() else None
+    return TfidfBaseline(task, task.rows("train"), extractors)
+
+
 def _features() -> Any:
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.pipeline import make_union

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ftlab import __version__, data_cli, inside_cli
+from ftlab import __version__, choose_cli, compare_cli, data_cli, inside_cli
 from ftlab.bench import KINDS as BENCH_KINDS
 from ftlab.errors import DataError, FtlabError, UsageError
 from ftlab.generate import ENGINES, STOPS
@@ -18,6 +18,7 @@ SETTINGS = {  # of `ftlab.train.SftConfig`, that options override
     "learning_rate": float, "epochs": int, "rank": int, "batch_size": int, "train_rows": int, "max_length": int, "patience": int,
     "seed": int, "last_layers": int, "text_weight": float, "general_rows": int, "memory_limit": int,
 }  # fmt: skip
+TEMPLATE_HELP = "chat template for a model without one, or in the place of its own: a jinja file, or plain"
 STUDY_OPTIONS = {"curve": ("profile",), "diversity": ("profile", "seeds", "rows"), "noise": ()}
 STUDIES = {"growth": ("model",), "layers": ("task", "model", "rows", "rounds"), "cost": ("task",)}  # bench kind -> options it uses
 
@@ -60,7 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     _training_options(train)
     train.add_argument("--out", type=Path, required=True, help="folder for the adapter")
     train.add_argument(
-        "--trainer", choices=("auto", "trl"), default="auto", help="trl: its SFTTrainer, for GPUs and several devices"
+        "--trainer",
+        choices=("auto", "trl"),
+        default="auto",
+        help="trl: its SFTTrainer, for GPUs and several devices (default: auto, which is trl with --profile gpu or several processes)",
     )
     train.set_defaults(run=_train, after_stop="Run the same command with --resume to go on.")
 
@@ -113,11 +117,14 @@ def _parser() -> argparse.ArgumentParser:
 
     data_cli.add_commands(commands)
     inside_cli.add_commands(commands)
+    choose_cli.add_commands(commands)
+    compare_cli.add_commands(commands)
 
     attempt = commands.add_parser("try", help="one message, base model and tuned model side by side")
     attempt.add_argument("text", metavar="TEXT")
     attempt.add_argument("--task", default="support_plan")
     attempt.add_argument("--model")
+    attempt.add_argument("--chat-template", metavar="FILE", help=TEMPLATE_HELP)
     attempt.add_argument("--adapter", type=Path)
     attempt.set_defaults(run=_try, after_stop="")
     return parser
@@ -125,7 +132,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _training_options(parser: argparse.ArgumentParser, resume: bool = True) -> None:
     parser.add_argument("--model", help="tiny, smollm2-135m, a hub id or a local folder (default: the profile's)")
-    parser.add_argument("--profile", default="cpu", help="smoke, cpu (default), small or long")
+    parser.add_argument("--chat-template", metavar="FILE", help=TEMPLATE_HELP)
+    parser.add_argument("--profile", default="cpu", help="smoke, cpu (default), small, long or gpu")
     if resume:
         parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     for name, kind in SETTINGS.items():
@@ -134,6 +142,7 @@ def _training_options(parser: argparse.ArgumentParser, resume: bool = True) -> N
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="tiny, smollm2-135m (default), a hub id or a local folder")
+    parser.add_argument("--chat-template", metavar="FILE", help=TEMPLATE_HELP)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--adapter", type=Path, help="adapter folder (default: the one shipped with the task)")
     which.add_argument("--base", action="store_true", help="the untuned model")
@@ -175,6 +184,7 @@ def _run(args: argparse.Namespace) -> None:
         adapter=args.adapter,
         resume=args.resume,
         cache=not args.no_cache,
+        chat_template=args.chat_template,
         **_overrides(args),
     )
     page = write_report(results, out)
@@ -185,21 +195,27 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
+    from ftlab.device import is_main, machine
     from ftlab.mainjob import train_adapter
     from ftlab.models import load_model
     from ftlab.task import load_task
-    from ftlab.train.settings import profile, sft_config
+    from ftlab.train.settings import GPU, profile, sft_config
 
-    if args.trainer == "trl" and args.resume:
-        raise UsageError("--trainer trl: expected no --resume, since trl's trainer keeps no checkpoints here; leave it out.")
+    by_trl = args.trainer == "trl" or args.profile == GPU or machine().processes > 1
+    if by_trl and args.resume:
+        raise UsageError(
+            "--trainer trl (which --profile gpu and several processes take): expected no --resume, since trl's trainer keeps no "
+            "checkpoints here; leave it out."
+        )
     task, settings = load_task(args.task), profile(args.profile)
     config = sft_config(args.profile, **_overrides(args))
-    loaded = load_model(args.model or settings.model)
-    if args.trainer == "trl":
+    loaded = load_model(args.model or settings.model, chat_template=args.chat_template)
+    if by_trl:
         from ftlab.stock import train_trl
 
         train_trl(task, loaded, config, args.out, profile_name=args.profile)
-        print(f"{args.out}: the adapter after the last pass; score it with ftlab eval --adapter {args.out}")
+        if is_main():
+            print(f"{args.out}: the adapter after the last pass; score it with ftlab eval --adapter {args.out}")
         return
     lineage = train_adapter(task, loaded, config, args.out, profile_name=args.profile, resume=args.resume)
     training = lineage["training"]
@@ -217,7 +233,7 @@ def _cost(args: argparse.Namespace) -> None:
     task, settings = load_task(args.task), profile(args.profile)
     config = sft_config(args.profile, **_overrides(args))
     write = writer(args.json)
-    cost = predict_cost(task, load_model(args.model or settings.model), config)
+    cost = predict_cost(task, load_model(args.model or settings.model, chat_template=args.chat_template), config)
     write(cost)
     parts = ", ".join(f"{name} {seconds / 60:.1f}" for name, seconds in cost["parts"].items())
     print(f"{cost['steps']} steps, {cost['tokens']:,} tokens: about {cost['seconds'] / 60:.1f} minutes here ({parts})")
@@ -315,7 +331,7 @@ def _loaded(args: argparse.Namespace, task) -> tuple:
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')}: expected a number above 0, found {getattr(args, name)}.")
     folder = None if args.base else shipped_adapter(task, args.adapter)
-    loaded = load_model(args.model or EMBEDDED)
+    loaded = load_model(args.model or EMBEDDED, chat_template=args.chat_template)
     if folder:
         apply_adapter(loaded, folder)
     return loaded, args.prompt or ("long" if args.base else "short")
@@ -391,7 +407,8 @@ def _try(args: argparse.Namespace) -> None:
     from ftlab.task import load_task
 
     task = load_task(args.task)
-    for answer in side_by_side(task, [args.text], model=args.model, adapter=shipped_adapter(task, args.adapter)):
+    adapter = shipped_adapter(task, args.adapter)
+    for answer in side_by_side(task, [args.text], model=args.model, adapter=adapter, chat_template=args.chat_template):
         print(answer.as_text())
 
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftlab.chat import prompt_text
 from ftlab.ct2 import COMPUTE_TYPES, greedy_ct2, open_generator
 from ftlab.errors import DataError, UsageError
 from ftlab.models import LoadedModel, fast_decoder, free_memory_mb
@@ -37,7 +38,7 @@ class Generation:
 
 def encode_prompt(tokenizer: Any, conversation: Sequence[dict]) -> list[int]:
     """Token ids of a chat up to where the assistant's answer begins. Training and generation both start from here."""
-    text = tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=True)
+    text = prompt_text(tokenizer, conversation)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
@@ -251,9 +252,9 @@ def _by_own_generate(
                 if going[row]:
                     answers[row].append(token)
                     going[row] = not ended(row, token)
-            return torch.tensor([not going[row] for row in rows])
+            return torch.tensor([not going[row] for row in rows], device=input_ids.device)
 
-        batch = torch.tensor([prompts[i] for i in rows])  # (b, length)
+        batch = torch.tensor([prompts[i] for i in rows], device=loaded.model.device)  # (b, length)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Position ids are not supported")  # peft counts them anew, as it should
             loaded.model.generate(
@@ -308,7 +309,7 @@ def _prefill(model: Any, prefix: Sequence[int]) -> list[tuple[Any, Any]]:
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
-    model(input_ids=torch.tensor([list(prefix)]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    model(input_ids=torch.tensor([list(prefix)], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
     return [(layer.keys, layer.values) for layer in cache.layers]
 
 
@@ -363,13 +364,13 @@ def _decode(
     """Greedy token ids for each suffix by transformers' model, the token that ended a row included."""
     import torch
 
-    model, end = loaded.model, loaded.tokenizer.eos_token_id
+    model, end, device = loaded.model, loaded.tokenizer.eos_token_id, loaded.model.device
     rows, longest = len(suffixes), max(map(len, suffixes))
     cache = _new_cache(model, shared, rows, prefix + longest + max_new_tokens)
-    pads = torch.tensor([longest - len(s) for s in suffixes])  # left padding of each row, (B,)
-    input_ids = torch.tensor([[end] * (longest - len(s)) + s for s in suffixes])  # (B, L)
-    mask = torch.ones(rows, prefix + longest, dtype=torch.long)
-    mask[:, prefix:] = torch.arange(longest)[None, :] >= pads[:, None]
+    pads = torch.tensor([longest - len(s) for s in suffixes], device=device)  # left padding of each row, (B,)
+    input_ids = torch.tensor([[end] * (longest - len(s)) + s for s in suffixes], device=device)  # (B, L)
+    mask = torch.ones(rows, prefix + longest, dtype=torch.long, device=device)
+    mask[:, prefix:] = torch.arange(longest, device=device)[None, :] >= pads[:, None]
     position_ids = (mask.cumsum(1) - 1).clamp(min=0)[:, prefix:]
     answers: list[list[int]] = [[] for _ in suffixes]
     alive = list(range(rows))
@@ -380,12 +381,12 @@ def _decode(
             logits_to_keep=1,
         )  # fmt: skip
         logits = out.logits[:, -1]  # (B, vocabulary)
-        tokens = torch.tensor(choose(alive, logits)) if choose else logits.argmax(-1)
+        tokens = torch.tensor(choose(alive, logits.cpu()), device=device) if choose else logits.argmax(-1)
         going = []
         for row, token in zip(alive, tokens.tolist(), strict=True):
             answers[row].append(token)
             going.append(not ended(row, token))
-        keep = torch.tensor(going).nonzero().flatten()
+        keep = torch.tensor(going, device=device).nonzero().flatten()
         if len(keep) == 0:
             break
         if len(keep) < len(alive):

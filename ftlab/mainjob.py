@@ -15,8 +15,10 @@ from typing import Any
 
 from ftlab import __version__
 from ftlab.artifact import WEIGHTS, adapter_identity, apply_adapter, lineage_origin, read_lineage, write_json, write_lineage
-from ftlab.baselines import TfidfBaseline, classifier_accuracies
+from ftlab.baselines import classifier_accuracies, task_baseline
 from ftlab.constrain import CopyRules
+from ftlab.device import machine, place
+from ftlab.errors import UsageError
 from ftlab.evaluate import (
     LOWER_IS_BETTER,
     SCORES,
@@ -33,10 +35,11 @@ from ftlab.models import LoadedModel, free_disk, load_model, peak_memory_mb
 from ftlab.outputs import cached_generate
 from ftlab.regress import GeneralPrompt, general_prompts, regression
 from ftlab.stats import mcnemar_exact, share
+from ftlab.stock import train_trl
 from ftlab.task import Row, Task, file_sha256, stratified
 from ftlab.train import SftConfig, train_sft
 from ftlab.train.loop import make_folder
-from ftlab.train.settings import Profile, decisive, profile
+from ftlab.train.settings import GPU, Profile, decisive, profile
 
 SHOTS = 4  # worked examples in the few-shot prompt: one each of four classes; more would not fit a small model's attention
 UNTUNED_TOKENS = 96  # limit for untuned answers, which rarely end by themselves; nearly all labelled answers are shorter
@@ -74,6 +77,7 @@ def run_main_job(
     adapter: Path | None = None,
     resume: bool = False,
     cache: bool = True,
+    chat_template: str | None = None,
     say: Callable[[str], None] = print,
     progress: bool = True,
     **changes: Any,
@@ -88,6 +92,7 @@ def run_main_job(
         adapter: a trained adapter to evaluate instead of training one.
         resume: go on with an interrupted training, or keep the finished adapter of an equal one.
         cache: take outputs that were generated before from the store in the cache folder.
+        chat_template: see `load_model`.
         changes: overrides of single training settings.
 
     Returns:
@@ -98,8 +103,15 @@ def run_main_job(
     """
     from ftlab.train import sft_config
 
+    if resume and profile_name == GPU:
+        raise UsageError("--profile gpu: expected no --resume, since trl's trainer keeps no checkpoints here; leave it out.")
     settings = profile(profile_name)
     config = sft_config(profile_name, **changes)
+    if machine().processes > 1:
+        raise UsageError(
+            f"ftlab run: expected one process, found {machine().processes}; train with accelerate launch … -m ftlab train --out FOLDER, "
+            "then ftlab run --adapter FOLDER."
+        )
     free_disk(out, 100_000_000)
     make_folder(out)
     job = Job(task, profile_name, settings, config, model or settings.model, out, say, progress)
@@ -109,7 +121,9 @@ def run_main_job(
     with job.stage("classifiers", "Before, without a language model: TF-IDF on the same training rows"):
         evaluations = {"tfidf": _score_tfidf(job, rows)}
         classifiers = classifier_accuracies(task, task.rows("train"), rows) if task.class_field else {}
-    loaded = load_model(job.model_name, progress=progress)
+    loaded = load_model(job.model_name, progress=progress, chat_template=chat_template)
+    if profile_name == GPU:
+        place(loaded.model)
     answers = _Answers(job, loaded, cache)
     with job.stage("prompting", "Before, untuned: best long prompt, and the same with examples"):
         for name, shots in (("prompt", []), ("few_shot", few_shot_examples(task))):
@@ -163,10 +177,7 @@ def _announce(job: Job, rows: Sequence[Row]) -> None:
 
 
 def _score_tfidf(job: Job, rows: Sequence[Row]) -> dict:
-    rules = job.task.folder / "rules.json"
-    extractors = json.loads(rules.read_text(encoding="utf-8")).get("extractors") if rules.exists() else None
-    baseline = TfidfBaseline(job.task, job.task.rows("train"), extractors)
-    return _evaluate(job, baseline.predict(rows), rows, "tfidf")
+    return _evaluate(job, task_baseline(job.task).predict(rows), rows, "tfidf")
 
 
 def _score(job: Job, answers: Sequence[Generation], rows: Sequence[Row], name: str) -> dict:
@@ -255,11 +266,21 @@ def _tune(job: Job, loaded: LoadedModel, adapter: Path | None, resume: bool) -> 
     if adapter is not None:
         lineage = apply_adapter(loaded, adapter)
         return lineage.get("training", {}), lineage
+    folder = job.out / "adapter"
     with job.stage("training", "Training (SFT with LoRA)"):
-        folder = job.out / "adapter"
-        train_adapter(
-            job.task, loaded, job.config, folder, profile_name=job.profile_name, resume=resume, say=job.say, progress=job.progress
-        )
+        if job.profile_name == GPU:
+            train_trl(job.task, loaded, job.config, folder, profile_name=job.profile_name, say=job.say)
+        else:
+            train_adapter(
+                job.task,
+                loaded,
+                job.config,
+                folder,
+                profile_name=job.profile_name,
+                resume=resume,
+                say=job.say,
+                progress=job.progress,
+            )
     loaded.model = loaded.model.merge_and_unload().eval()
     lineage = read_lineage(folder)
     loaded.adapter_sha256 = adapter_identity(folder)

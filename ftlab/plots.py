@@ -4,8 +4,9 @@ Made to be read 900 pixels wide, with and without colour: each system keeps one 
 is the figure's label, computed from the same numbers: `figure.get_label()`. Nothing here touches pyplot or other global state.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -73,6 +74,41 @@ def _bars(axes: Axes, i: int, of: int, style: Style, shares: Sequence[dict]) -> 
     )  # fmt: skip
     for x, s in zip(at, shares, strict=True):
         axes.text(x, 100 * s["high"] + 1.5, f"{100 * s['share']:.1f}", ha="center", va="bottom", fontsize=9)
+
+
+def compared_bars(comparison: dict) -> Figure:
+    """Shares with 95 % intervals of the systems that `ftlab compare` put side by side; without labels, of answers that pass all checks."""
+    systems, n = comparison["systems"], len(comparison["rows"])
+    styles = dict(zip(systems, _compared_styles(systems), strict=True))
+    if comparison["labelled"]:
+        shares = {name: system["evaluation"]["scores"] for name, system in systems.items()}
+        figure, panels = _figure(6.6, rows=2)
+        parts = [(panels[0], HIGHER, "higher"), (panels[1], LOWER, "lower")]
+    else:
+        shares = {name: {"passes all checks": system["clean"]} for name, system in systems.items()}
+        figure, panels = _figure(3.6)
+        parts = [(panels[0], ("passes all checks",), "higher")]
+    figure.suptitle(f"{comparison['task']}: side by side on the same n = {n} messages (lines: 95 % interval)", parse_math=False)
+    for axes, scores, way in parts:
+        for i, name in enumerate(systems):
+            _bars(axes, i, len(systems), styles[name], [shares[name][score] for score in scores])
+        axes.set_xticks(range(len(scores)), labels=scores)
+        axes.set(
+            xlim=(-0.5, max(len(scores), 2) - 0.5), ylim=(0, 113), yticks=range(0, 101, 25), ylabel=f"{way} is better\nshare, %"
+        )
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    told = "; ".join(
+        f"{score}: " + ", ".join(f"{name} {100 * shares[name][score]['share']:.1f} %" for name in systems)
+        for _, scores, _ in parts
+        for score in scores
+    )
+    return _described(figure, f"Bar chart of {len(systems)} systems on {n} messages. {told}.")
+
+
+def _compared_styles(names: Iterable[str]) -> list[Style]:
+    """The untuned model in the prompt's colour, adapters in the others, which begin anew after the last."""
+    rest = cycle([STYLES[name] for name in ("tuned", "few_shot", "constrained", "tfidf")])
+    return [replace(STYLES["prompt"] if name == "untuned" else next(rest), label=name) for name in names]
 
 
 def score_ladder(results: dict) -> Figure:
@@ -360,7 +396,8 @@ def _line(axes: Axes, at: Sequence[float], shares: Sequence[dict], colour: str, 
 
 def _errors(shares: Sequence[dict]) -> list[list[float]]:
     """How far the intervals reach below and above the shares, in percent points, as `errorbar` wants it."""
-    return [[100 * (s["share"] - s["low"]) for s in shares], [100 * (s["high"] - s["share"]) for s in shares]]
+    # subtle: at 0 and 1 the interval's own end may differ from the share in the last bit, and matplotlib refuses -1e-17
+    return [[max(0.0, 100 * (s["share"] - s["low"])) for s in shares], [max(0.0, 100 * (s["high"] - s["share"])) for s in shares]]
 
 
 def _systems(results: dict) -> list[str]:

@@ -5,16 +5,18 @@ Settings are those that a careful user of trl would choose on the device at hand
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.artifact import lineage_origin, read_lineage, save_adapter_weights, write_lineage
+from ftlab.artifact import lineage_origin, read_adapter_weights, read_lineage, save_adapter_weights, write_lineage
+from ftlab.chat import prompt_text
+from ftlab.device import Load, Plan, is_main, machine, place, plan_device, settle
 from ftlab.errors import UsageError
 from ftlab.evaluate import curve_scores
 from ftlab.lora import add_lora
-from ftlab.models import LoadedModel
+from ftlab.models import LoadedModel, load_model
 from ftlab.task import Task, stratified
 from ftlab.train.loop import make_folder
 from ftlab.train.loss import AnswerLoss, Example
@@ -38,23 +40,24 @@ def lora_config(rank: int, alpha: int) -> Any:
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def _arguments(config: Any, out: Path) -> dict:
-    """Training arguments that both trainers share: 32-bit on a CPU, bfloat16 on a GPU; nothing is logged or sent anywhere."""
-    import torch
+def _arguments(kind: type, config: Any, out: Path, plan: Plan, **more: Any) -> Any:
+    """Training arguments that both trainers share, the device's (`device.plan_device`) among them; nothing is logged or sent anywhere."""
+    arguments = kind(
+        output_dir=str(out), num_train_epochs=config.epochs, learning_rate=config.learning_rate, warmup_steps=config.warmup,
+        max_grad_norm=config.max_grad_norm, max_length=config.max_length, seed=config.seed, report_to="none", save_strategy="no",
+        logging_strategy="no", disable_tqdm=True, **plan.arguments(), **more,
+    )  # fmt: skip
+    # subtle: one process that sees several GPUs would spread each batch over them (DataParallel), which trl refuses
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
-    gpu = torch.cuda.is_available()
-    return {
-        "output_dir": str(out), "per_device_train_batch_size": config.batch_size, "num_train_epochs": config.epochs,
-        "learning_rate": config.learning_rate, "warmup_steps": config.warmup, "max_grad_norm": config.max_grad_norm,
-        "max_length": config.max_length, "use_cpu": not gpu, "bf16": gpu, "gradient_checkpointing": False, "seed": config.seed,
-        "report_to": "none", "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True, "dataloader_pin_memory": gpu,
-    }  # fmt: skip
 
-
-def sft_trainer(loaded: LoadedModel, examples: Sequence[Example], config: SftConfig, out: Path) -> Any:
+def sft_trainer(
+    loaded: LoadedModel, examples: Sequence[Example], config: SftConfig, out: Path, say: Callable[[str], None] | None = None
+) -> Any:
     """trl's SFTTrainer on the very same tokens, labels and LoRA matrices: rows grouped by length, loss on the answers.
 
-    Loss weights other than 1 have no place in trl's trainer.
+    Loss weights other than 1 have no place in trl's trainer. What the device decides is told to `say`, a line for each choice.
 
     Raises:
         UsageError: trl is not installed, or an example carries another weight than 1.
@@ -67,22 +70,48 @@ def sft_trainer(loaded: LoadedModel, examples: Sequence[Example], config: SftCon
             "--trainer trl: expected text_weight 1, since trl's trainer weighs every token alike; set --text-weight 1."
         )
     rows = [{"input_ids": list(ids), "labels": [-100] * start + list(ids[start:])} for ids, start, _ in examples]
-    arguments = trl.SFTConfig(**_arguments(config, out), train_sampling_strategy="group_by_length")
-    return trl.SFTTrainer(
-        model=add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers),
-        args=arguments,
+    model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers)
+    longest = max((len(ids) for ids, _, _ in examples), default=config.max_length)
+    plan = plan_device(machine(), Load.of(model), batch_size=config.batch_size, row_tokens=longest, rows=len(rows))
+    if say:
+        say("\n".join(plan.explain()))
+    settle(model, plan)
+    trainer = _grouped(trl.SFTTrainer)(
+        model=model,
+        args=_arguments(trl.SFTConfig, config, out, plan, train_sampling_strategy="group_by_length"),
         train_dataset=Dataset.from_list(rows),
         processing_class=loaded.tokenizer,
     )
+    trainer.plan = plan
+    return trainer
 
 
-def train_trl(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, profile_name: str) -> dict:
+def _grouped(trainer: type) -> type:
+    """trl's trainer, its rows grouped by length within the batches of all processes together: transformers groups within those of one
+    process, so that two processes would take other steps than one."""
+    import torch
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    class Grouped(trainer):
+        def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+            data, args = train_dataset or self.train_dataset, self.args
+            batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+            order = torch.Generator().manual_seed(args.seed)  # its own, so that nothing else that is drawn moves it
+            return LengthGroupedSampler(batch, lengths=[len(ids) for ids in data["input_ids"]], generator=order)
+
+    return Grouped
+
+
+def train_trl(
+    task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, profile_name: str, say: Callable[[str], None] = print
+) -> dict:
     """Train with trl's SFTTrainer and leave the adapter with its lineage in `out`; every token of an answer weighs alike.
 
-    All passes are made and only the last one is scored. `loaded` is left on the CPU, with the adapter on it.
+    All passes are made and only the last one is scored. `loaded` is left where it was trained, with the adapter on it. Where
+    `accelerate launch` started several processes, all of them train and the main one alone writes, scores and speaks.
 
     Returns:
-        the lineage; its "training" is that of `train_sft` and "trainer", its curve has one point.
+        the lineage; its "training" is that of `train_sft`, "trainer" and "device" (what was chosen for it); its curve has one point.
 
     Raises:
         UsageError: trl is not installed, `out` cannot be made, or a memory limit is set, which trl knows nothing of.
@@ -99,25 +128,67 @@ def train_trl(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, 
     rows = stratified(task.rows("train"), config.train_rows or len(task.rows("train")), task.class_field)
     examples = encode_rows(task, rows, loaded.tokenizer, config.max_length)
     validation = encode_rows(task, task.rows("validation"), loaded.tokenizer, config.max_length)
-    examples += rehearsal_examples(
-        loaded, config.general_rows, out / REHEARSAL, config.max_length, batch_size=config.eval_batch_size
-    )
-    trainer = sft_trainer(loaded, examples, config, out)
+    say = say if is_main() else lambda line: None
+    place(loaded.model)
+    with _main_first():  # its answers are kept in a file, where the others find them
+        general = rehearsal_examples(
+            loaded, config.general_rows, out / REHEARSAL, config.max_length, batch_size=config.eval_batch_size
+        )
+    trainer = sft_trainer(loaded, examples + general, config, out, say)
     started = time.monotonic()
     done = trainer.train()
     seconds = time.monotonic() - started
-    loaded.model = trainer.model.to("cpu").eval()
-    save_adapter_weights(loaded.model, out)
-    (out / REHEARSAL).unlink(missing_ok=True)
-    held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
-    losses = {"train_loss": done.training_loss, "validation_loss": mean_loss(AnswerLoss(loaded), validation, config.micro_tokens)}
-    training = {
-        "trainer": "trl", "curve": [{"epoch": config.epochs, **losses, **curve_scores(task, loaded, held_out, config)}],
-        "best_epoch": config.epochs, "steps": done.global_step, "tokens": config.epochs * sum(len(ids) for ids, _, _ in examples),
-        "seconds": round(seconds, 1), "rows": len(rows), "general_rows": len(examples) - len(rows), "validation_rows": len(held_out),
-    }  # fmt: skip
-    write_lineage(out, lineage_origin(task, loaded, config, profile_name) | {"training": training})
+    train_loss = _mean_over_processes(trainer, done.training_loss)
+    state = trainer.accelerator.get_state_dict(trainer.model) if trainer.plan.machine.sharded else None  # by all of them together
+    if is_main():
+        loaded.model = trainer.accelerator.unwrap_model(trainer.model).eval()
+        save_adapter_weights(loaded.model, out, state)
+        (out / REHEARSAL).unlink(missing_ok=True)
+        if state is not None:
+            loaded.model = _whole_again(loaded, config, out)
+        held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
+        losses = {
+            "train_loss": train_loss,
+            "validation_loss": mean_loss(AnswerLoss(loaded), validation, config.micro_tokens),
+        }
+        training = {
+            "trainer": "trl", "device": trainer.plan.as_dict(),
+            "curve": [{"epoch": config.epochs, **losses, **curve_scores(task, loaded, held_out, config)}],
+            "best_epoch": config.epochs, "steps": done.global_step,
+            "tokens": config.epochs * sum(len(ids) for ids, _, _ in examples + general),
+            "seconds": round(seconds, 1), "rows": len(rows), "general_rows": len(general), "validation_rows": len(held_out),
+        }  # fmt: skip
+        write_lineage(out, lineage_origin(task, loaded, config, profile_name) | {"training": training})
+    trainer.accelerator.wait_for_everyone()
     return read_lineage(out)
+
+
+def _mean_over_processes(trainer: Any, loss: float) -> float:
+    """transformers tells each process the loss of its own rows, in proportion to all labels, unless it logs on the way."""
+    import torch
+
+    own = torch.tensor([loss], device=trainer.accelerator.device)  # 32 bits: MPS knows no longer ones
+    return trainer.accelerator.gather(own).mean().item()
+
+
+def _whole_again(loaded: LoadedModel, config: SftConfig, out: Path) -> Any:
+    """The base loaded anew with the adapter that was saved: under FSDP this process holds a part of every weight."""
+    fresh = load_model(loaded.name, progress=False)
+    model = add_lora(fresh.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers)
+    read_adapter_weights(model, out)
+    return model.eval()
+
+
+def _main_first() -> Any:
+    """A context that the main process goes through first; one process goes through it as if it were not there."""
+    from contextlib import nullcontext
+
+    found = machine()
+    if found.processes == 1:
+        return nullcontext()
+    from accelerate import PartialState
+
+    return PartialState(cpu=found.kind == "cpu").main_process_first()
 
 
 def dpo_trainer(loaded: LoadedModel, pairs: Sequence[dict], config: Any, out: Path) -> Any:
@@ -129,8 +200,10 @@ def dpo_trainer(loaded: LoadedModel, pairs: Sequence[dict], config: Any, out: Pa
     trl = _trl()
     from datasets import Dataset
 
-    arguments = trl.DPOConfig(
-        **_arguments(config, out), beta=config.beta, loss_type=["sigmoid", "sft"], loss_weights=[1.0, config.sft_weight],
+    load = Load.of(loaded.model, config.rank)
+    plan = plan_device(machine(), load, batch_size=config.batch_size, row_tokens=2 * config.max_length, rows=len(pairs))
+    arguments = _arguments(
+        trl.DPOConfig, config, out, plan, beta=config.beta, loss_type=["sigmoid", "sft"], loss_weights=[1.0, config.sft_weight],
         precompute_ref_log_probs=True,
     )  # fmt: skip
     return trl.DPOTrainer(
@@ -147,7 +220,7 @@ def hf_generate(loaded: LoadedModel, conversations: Sequence[Sequence[dict]], *,
     import torch
 
     tokenizer, model = loaded.tokenizer, loaded.model
-    prompts = [tokenizer.apply_chat_template(list(c), tokenize=False, add_generation_prompt=True) for c in conversations]
+    prompts = [prompt_text(tokenizer, c) for c in conversations]
     order, answers = sorted(range(len(prompts)), key=lambda i: len(prompts[i])), [""] * len(prompts)
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]

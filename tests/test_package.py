@@ -10,10 +10,22 @@ import ftlab
 
 PACKAGE = Path(ftlab.__file__).parent
 ORDER = [
-    "errors", "language", "stats", "embed", "checks", "task", "datatools", "constrain", "llama", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "train", "evaluate", "stock",
-    "baselines", "regress", "chatparts", "xray", "updates", "inside", "mainjob", "study", "cost", "bench", "bench_worker", "sidebyside", "plots", "report", "readme", "notebook", "course", "data_cli", "inside_cli", "cli", "__main__",
+    "errors", "language", "stats", "embed", "checks", "task", "datatools", "constrain", "llama", "chat", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "train", "evaluate", "device", "stock",
+    "baselines", "regress", "chatparts", "xray", "updates", "inside", "mainjob", "choose", "study", "cost", "bench", "bench_worker", "sidebyside", "plots", "report", "readme", "notebook", "course", "data_cli", "inside_cli", "choose_cli", "compare_cli", "cli", "__main__",
 ]  # fmt: skip
-FACES = {"plots", "report", "readme", "notebook", "course", "data_cli", "inside_cli", "cli", "sidebyside"}
+FACES = {
+    "plots",
+    "report",
+    "readme",
+    "notebook",
+    "course",
+    "data_cli",
+    "inside_cli",
+    "choose_cli",
+    "compare_cli",
+    "cli",
+    "sidebyside",
+}
 
 
 def imports(path):

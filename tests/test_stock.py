@@ -25,7 +25,7 @@ def test_training_by_trl_is_recorded_as_our_own_is(tiny, toy_task, tmp_path):
         toy_task, load_model("tiny"), smoke(epochs=2), tmp_path / "ours", score=lambda _: {"strict": 0.0}, progress=False
     )
     training = lineage["training"]
-    assert set(training) == set(ours) | {"trainer", "validation_rows"}
+    assert set(training) == set(ours) | {"trainer", "device", "validation_rows"}
     assert {"strict", *ours["curve"][0]} <= set(training["curve"][0]) and training["best_epoch"] == 2
     assert all(training[key] == ours[key] for key in ("steps", "tokens", "rows", "general_rows"))
     assert training["seconds"] > 0 and 0 < training["curve"][0]["validation_loss"] < 20

@@ -4,6 +4,7 @@ transformers' own path. Both compute the same; a test compares every gradient.
 
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from ftlab.models import LoadedModel, fast_decoder
 from ftlab.train.activations import Activations
@@ -74,21 +75,52 @@ def plain_loss(model: Any, examples: Sequence[Example]) -> tuple[Any, float]:
 def plain_token_losses(model: Any, examples: Sequence[Example]) -> Any:
     """The loss of each label, (M,), of any causal LM of transformers.
 
-    The decoder runs on the whole rows, padded on the right (causal attention never looks there); the head on the hidden states that
-    predict a labelled token, (M, D) with M the number of labels in the B rows.
+    The decoder runs on the whole rows, padded on the right (causal attention never looks there); the head on the positions that
+    predict a labelled token alone, M in the B rows.
     """
     import torch
     from torch.nn.functional import cross_entropy
     from torch.nn.utils.rnn import pad_sequence
 
+    input_ids = pad_sequence([torch.tensor(ids) for ids, _, _ in examples], batch_first=True).to(model.device)  # (B, T)
+    # subtle: the state at position t predicts token t + 1, so the logits of a label are read one before it
+    logits = logits_at(model, input_ids, [slice(start - 1, len(ids) - 1) for ids, start, _ in examples])
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # 16 bits are too few to add losses in
+    return cross_entropy(logits, _labels(examples).to(logits.device), reduction="none")
+
+
+def logits_at(model: Any, input_ids: Any, where: Sequence[slice]) -> Any:
+    """The logits of any causal LM at some positions of each row, (M, V): by its head on those alone, where the head is all there is.
+
+    Args:
+        input_ids: (B, T), padded on the right.
+        where: a slice of positions per row, M in all.
+    """
+    import torch
+
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
-    rows = [torch.tensor(ids) for ids, _, _ in examples]
-    input_ids = pad_sequence(rows, batch_first=True)  # (B, T)
+    if not _head_is_all(causal):
+        logits = causal(input_ids=input_ids, use_cache=False).logits  # (B, T, V)
+        return torch.cat([logits[i, at] for i, at in enumerate(where)])
     hidden = causal.base_model(input_ids=input_ids, use_cache=False).last_hidden_state  # (B, T, D)
-    where = [torch.arange(start, len(ids)) for ids, start, _ in examples]
-    # subtle: the state at position t predicts token t + 1, so labels at `where` are read from the states one before
-    picked = torch.cat([hidden[i, at - 1] for i, at in enumerate(where)])  # (M, D)
-    return cross_entropy(causal.get_output_embeddings()(picked), _labels(examples), reduction="none")  # (M,)
+    return causal.get_output_embeddings()(torch.cat([hidden[i, at] for i, at in enumerate(where)]))
+
+
+_HEAD_IS_ALL: "WeakKeyDictionary[Any, bool]" = WeakKeyDictionary()
+
+
+def _head_is_all(causal: Any) -> bool:
+    """Whether logits are what the head makes of the last states. Some families cap or scale them (Gemma 2, Cohere, Granite): asked of
+    the model itself, on three tokens, so that no list of families has to be kept."""
+    import torch
+
+    if causal not in _HEAD_IS_ALL:
+        ids = torch.tensor([[0, 1, 2]], device=causal.device)
+        with torch.no_grad():
+            whole = causal(input_ids=ids, use_cache=False).logits
+            alone = causal.get_output_embeddings()(causal.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+        _HEAD_IS_ALL[causal] = torch.allclose(whole, alone.to(whole.dtype), rtol=1e-4, atol=1e-4)
+    return _HEAD_IS_ALL[causal]
 
 
 def packed_loss(

@@ -24,7 +24,7 @@ from ftlab.models import LoadedModel, fast_decoder
 from ftlab.task import as_messages, check_frozen, dump_output, read_rows
 from ftlab.train.kept import read_kept, write_kept
 from ftlab.train.loop import Run, make_folder, micro_batches
-from ftlab.train.loss import DecoderLoss
+from ftlab.train.loss import DecoderLoss, logits_at
 from ftlab.train.memory import plan_training
 from ftlab.train.settings import decisive
 
@@ -220,14 +220,12 @@ def plain_pair_token_losses(model: Any, pairs: Sequence[Pair]) -> Any:
     from torch.nn.functional import cross_entropy
     from torch.nn.utils.rnn import pad_sequence
 
-    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     answers, starts = _answers(pairs), [len(pair.prompt) for pair in pairs] * 2
     prompts = [pair.prompt for pair in pairs] * 2
     input_ids = pad_sequence([torch.tensor([*p, *a]) for p, a in zip(prompts, answers, strict=True)], batch_first=True)  # (2·B, T)
-    hidden = causal.base_model(input_ids=input_ids, use_cache=False).last_hidden_state  # (2·B, T, D)
     # subtle: the state at position t predicts token t + 1
-    picked = [hidden[i, start - 1 : start - 1 + len(a)] for i, (start, a) in enumerate(zip(starts, answers, strict=True))]
-    logits = causal.get_output_embeddings()(torch.cat(picked))  # (M, V), M the number of answer tokens
+    where = [slice(start - 1, start - 1 + len(a)) for start, a in zip(starts, answers, strict=True)]
+    logits = logits_at(model, input_ids, where)  # (M, V), M the number of answer tokens
     return cross_entropy(logits, _labels(pairs), reduction="none")
 
 
