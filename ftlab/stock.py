@@ -4,23 +4,24 @@ loop is not made for (GPUs, several devices).
 Settings are those that a careful user of trl would choose on the device at hand; nothing is made slow on purpose.
 """
 
+import importlib.util
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.artifact import lineage_origin, read_lineage, save_adapter_weights, write_lineage
+from ftlab.artifact import lineage_origin, read_lineage, read_tuned, save_tuned, write_lineage
 from ftlab.errors import UsageError
 from ftlab.evaluate import curve_scores
-from ftlab.lora import add_lora
-from ftlab.models import LoadedModel
+from ftlab.lora import make_trainable
+from ftlab.models import EMBEDDED, TINY, LoadedModel, embedded_model
 from ftlab.task import Task, stratified
 from ftlab.train.loop import make_folder
 from ftlab.train.loss import AnswerLoss, Example
 from ftlab.train.rehearsal import rehearsal_examples
 from ftlab.train.settings import SftConfig
-from ftlab.train.sft import REHEARSAL, encode_rows, mean_loss
+from ftlab.train.sft import REHEARSAL, check_folder, encode_rows, mean_loss
 
 
 def _trl() -> Any:
@@ -29,6 +30,49 @@ def _trl() -> Any:
     except ImportError:
         raise UsageError("the stock trainers need trl, which is not installed; run: pip install 'ftlab[trl]'") from None
     return trl
+
+
+def check_quantised(config: SftConfig) -> None:
+    """The method qlora has what it needs: a GPU with CUDA, bitsandbytes, a model on disk or on a hub is loaded in 4 bits there.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if config.method != "qlora":
+        return
+    import torch
+
+    lacking = []
+    if not torch.cuda.is_available():
+        lacking.append("no such GPU")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        lacking.append("no bitsandbytes")
+    if lacking:
+        raise UsageError(
+            f"--method qlora: expected a GPU with CUDA and the package bitsandbytes, found {' and '.join(lacking)}; take --method lora."
+        )
+
+
+def quantised_model(loaded: LoadedModel) -> Any:
+    """The model of `loaded` anew, in 4 bits on the GPU and ready for LoRA.
+
+    Raises:
+        UsageError: it is the tiny model, which is made in memory and has no weights on disk to load in 4 bits.
+
+    Source: Dettmers et al. (2023), QLoRA, section 3: NF4, double quantisation, 16-bit products.
+    """
+    import torch
+    from peft import prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    if loaded.name == TINY:
+        raise UsageError("--method qlora: expected a model with weights on disk or on a hub, found tiny; choose another --model.")
+    source = embedded_model() if loaded.name == EMBEDDED else loaded.name
+    bits = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+    )
+    model = AutoModelForCausalLM.from_pretrained(source, quantization_config=bits, device_map={"": 0}, trust_remote_code=False)
+    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
 
 
 def lora_config(rank: int, alpha: int) -> Any:
@@ -52,12 +96,12 @@ def _arguments(config: Any, out: Path) -> dict:
 
 
 def sft_trainer(loaded: LoadedModel, examples: Sequence[Example], config: SftConfig, out: Path) -> Any:
-    """trl's SFTTrainer on the very same tokens, labels and LoRA matrices: rows grouped by length, loss on the answers.
+    """trl's SFTTrainer on the very same tokens, labels and trained weights: rows grouped by length, loss on the answers.
 
     Loss weights other than 1 have no place in trl's trainer.
 
     Raises:
-        UsageError: trl is not installed, or an example carries another weight than 1.
+        UsageError: trl is not installed, an example carries another weight than 1, or see `quantised_model`.
     """
     trl = _trl()
     from datasets import Dataset
@@ -66,10 +110,11 @@ def sft_trainer(loaded: LoadedModel, examples: Sequence[Example], config: SftCon
         raise UsageError(
             "--trainer trl: expected text_weight 1, since trl's trainer weighs every token alike; set --text-weight 1."
         )
+    base = quantised_model(loaded) if config.method == "qlora" else loaded.model
     rows = [{"input_ids": list(ids), "labels": [-100] * start + list(ids[start:])} for ids, start, _ in examples]
     arguments = trl.SFTConfig(**_arguments(config, out), train_sampling_strategy="group_by_length")
     return trl.SFTTrainer(
-        model=add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers),
+        model=make_trainable(base, config),
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=loaded.tokenizer,
@@ -77,19 +122,22 @@ def sft_trainer(loaded: LoadedModel, examples: Sequence[Example], config: SftCon
 
 
 def train_trl(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, profile_name: str) -> dict:
-    """Train with trl's SFTTrainer and leave the adapter with its lineage in `out`; every token of an answer weighs alike.
+    """Train with trl's SFTTrainer and leave the adapter (or model) with its lineage in `out`; every token of an answer weighs alike.
 
-    All passes are made and only the last one is scored. `loaded` is left on the CPU, with the adapter on it.
+    All passes are made and only the last one is scored. `loaded` is left on the CPU, with the adapter on it; after qlora that is the
+    adapter beside weights in 32 bits.
 
     Returns:
         the lineage; its "training" is that of `train_sft` and "trainer", its curve has one point.
 
     Raises:
-        UsageError: trl is not installed, `out` cannot be made, or a memory limit is set, which trl knows nothing of.
-        DataError: over-length rows.
+        UsageError: trl is not installed, `out` cannot be made, a memory limit is set, which trl knows nothing of, or qlora lacks something.
+        DataError: over-length rows, or too little disk.
     """
+    check_quantised(config)
     _trl()
     make_folder(out)
+    check_folder(loaded, config, out)
     if config.memory_limit:
         raise UsageError(
             f"--trainer trl: expected no memory limit, since trl's trainer cannot keep one, found {config.memory_limit} MB; "
@@ -106,8 +154,7 @@ def train_trl(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, 
     started = time.monotonic()
     done = trainer.train()
     seconds = time.monotonic() - started
-    loaded.model = trainer.model.to("cpu").eval()
-    save_adapter_weights(loaded.model, out)
+    _take_tuned(loaded, trainer.model, config, out)
     (out / REHEARSAL).unlink(missing_ok=True)
     held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
     losses = {"train_loss": done.training_loss, "validation_loss": mean_loss(AnswerLoss(loaded), validation, config.micro_tokens)}
@@ -118,6 +165,19 @@ def train_trl(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, 
     }  # fmt: skip
     write_lineage(out, lineage_origin(task, loaded, config, profile_name) | {"training": training})
     return read_lineage(out)
+
+
+def _take_tuned(loaded: LoadedModel, model: Any, config: SftConfig, out: Path) -> None:
+    """Save what the trainer tuned to `out` and leave it with `loaded` on the CPU."""
+    if config.method == "qlora":  # a 4-bit model stays on its GPU
+        save_tuned(model, out)
+        loaded.model = make_trainable(loaded.model, config)
+        read_tuned(loaded.model, out)
+        return
+    loaded.model = model.to("cpu").eval()
+    save_tuned(loaded.model, out)
+    if config.method == "full":
+        loaded.tokenizer.save_pretrained(out)
 
 
 def dpo_trainer(loaded: LoadedModel, pairs: Sequence[dict], config: Any, out: Path) -> Any:
