@@ -113,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--task", default="support_plan", help="a built-in task or a task folder (default: support_plan)")
     study.add_argument("--profile", help="settings of every training (default: long for curve, else cpu)")
     study.add_argument("--seeds", type=int, help="trainings of each arm of diversity, of each method (default: 2)")
-    study.add_argument("--rows", type=int, help="rows of each arm of diversity, of each method (default: 800)")
+    study.add_argument("--rows", type=int, help="rows of each arm of diversity, of each method (default: 800, 600)")
     study.add_argument("--methods", help="which methods, with commas between (default: all that this machine can train)")
     study.add_argument("--split", help="rows that methods are scored on: validation (default) or test")
     study.add_argument("--parts", type=int, help="of methods: how many unfinished parts to do now (default: 0, all)")

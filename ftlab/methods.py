@@ -33,7 +33,9 @@ from ftlab.train.rates import choose_rate
 from ftlab.train.settings import METHODS, profile
 
 FOUND, TRAINED = "found.json", "trained.json"  # in a part's folder: all it found; what its training took
-ROWS = 800  # training rows of each arm, where there are as many
+ROWS = (
+    600  # training rows of each arm, where there are as many: the slowest method with its scores then takes ten minutes on a core
+)
 SHOWN = ("strict", "class_right", "values_right", "general")
 
 
@@ -69,7 +71,7 @@ def methods_study(
         task: a built-in task or a task folder.
         out: folder for the parts; one profile, number of rows and set of changes per folder.
         methods: default: those that this machine can train.
-        rows: training rows of each arm; 0 takes 800, or what the profile or the task has if that is less.
+        rows: training rows of each arm; 0 takes 600, or what the profile or the task has if that is less.
         split: the rows of the task that the arms are scored on: validation, or test for final figures.
         parts: how many unfinished parts to do now; 0 means all.
         write: called with the results after each part.

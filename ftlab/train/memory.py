@@ -20,6 +20,7 @@ PIECE = 128  # labels that the loss handles at once (`llama._TokenLosses.PIECE`)
 CODE = 20  # MB of the libraries that are first read in by a training step
 AGAIN = 2.5  # rooms of a layer that is computed again in the backward pass: itself, and the gaps that its first pass left
 SPARE = 1.3  # of what comes and goes with a micro-batch: blocks that one freed do not all serve the next
+DORA_SPARE = 1.5  # the same for DoRA, whose many short-lived products leave more gaps
 LEAST_TOKENS = 32  # a smaller micro-batch saves nothing that the fixed parts do not outweigh
 
 
@@ -103,12 +104,16 @@ def step_mb(
 def _plain_step_mb(shape: Shape, tokens: int, rank: int, layers: int, method: str) -> float:
     """`step_mb` on transformers' own path."""
     head = shape.vocabulary * shape.hidden
-    per_layer, fixed = shape.plainly_kept_floats(), 3 * (shape.body + 2 * head)
-    if method != "full":
+    per_layer, fixed, spare = shape.plainly_kept_floats(), 3 * (shape.body + 2 * head), SPARE
+    if method == "dora":
+        spare = DORA_SPARE
         # DoRA keeps each matrix's own output, LoRA's, and LoRA's once more with its length applied
         per_layer, fixed = per_layer + 3 * shape.outputs(), 4 * shape.lora_parameters(rank, layers) + 3 * shape.hidden * shape.inner
     passing = 2 * shape.hidden + 4 * shape.inner
-    numbers = fixed + SPARE * tokens * (layers * per_layer + passing + 3 * shape.vocabulary)
+    loss = (
+        3 * shape.vocabulary // 2
+    )  # logits, their logarithms and gradients; half of the tokens or fewer carry labels in most tasks
+    numbers = fixed + spare * tokens * (layers * per_layer + passing + loss)
     return CODE + FLOAT * numbers / 1e6
 
 
