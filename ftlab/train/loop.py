@@ -257,7 +257,7 @@ class Run:
         from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        tensors = {f"weight.{name}": p.detach().contiguous() for name, p in self.named.items()}
+        tensors = {f"lora.{name}": p.detach().contiguous() for name, p in self.named.items()}
         for name, p in self.named.items():
             tensors |= {
                 f"{key}.{name}": self.optimizer.state[p][key] for key in ("exp_avg", "exp_avg_sq", "step") if self.optimizer.state
@@ -305,7 +305,7 @@ class Run:
             setattr(self, name, state[name])
         with torch.no_grad():
             for name, p in self.named.items():
-                p.copy_(tensors[f"weight.{name}"])
+                p.copy_(tensors[f"lora.{name}"])
                 if f"step.{name}" in tensors:
                     self.optimizer.state[p] = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
 
