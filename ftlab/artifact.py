@@ -1,9 +1,12 @@
-"""Adapters on disk: 16-bit safetensors in peft's format, with a lineage that says what they were made from and how they scored; files
-written in one step."""
+"""What tuning leaves on disk, with a lineage that says what it was made from and how it scored; files written in one step.
+
+An adapter is 16-bit safetensors in peft's format; a model tuned in all its weights is a folder as transformers writes it, in 32 bits.
+"""
 
 import hashlib
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +21,30 @@ from ftlab.models import LoadedModel, free_disk
 from ftlab.task import Task, file_sha256
 
 WEIGHTS, CONFIG, LINEAGE = "adapter_model.safetensors", "adapter_config.json", "lineage.json"
+MODEL, MODEL_CONFIG = "model.safetensors", "config.json"  # of a model that was tuned in all its weights
+
+
+def save_tuned(model: Any, folder: Path, state: dict | None = None) -> None:
+    """Write what was tuned of a model: its adapter if it carries one, else all its weights.
+
+    Args:
+        state: the model's whole state, where the model itself holds only a part of it.
+
+    Raises:
+        DataError: the disk is full or cannot be written.
+    """
+    if hasattr(model, "peft_config"):
+        save_adapter_weights(model, folder, state)
+    else:
+        save_model_weights(model, folder, state)
+
+
+def read_tuned(model: Any, folder: Path) -> None:
+    """Put what `save_tuned` wrote to `folder` into a model of the same shape."""
+    if hasattr(model, "peft_config"):
+        read_adapter_weights(model, folder)
+    else:
+        read_model_weights(model, folder)
 
 
 def save_adapter_weights(model: Any, folder: Path, state: dict | None = None) -> None:
@@ -36,11 +63,13 @@ def save_adapter_weights(model: Any, folder: Path, state: dict | None = None) ->
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        # DoRA's lengths stay in 32 bits: there are few of them, and rounding one would round a whole row of the base weights
+        sizes = {True: torch.float16, False: torch.float32}
         tensors = {
-            name: t.detach().cpu().to(torch.float16).contiguous()
+            name: t.detach().cpu().to(sizes[t.dim() > 1]).contiguous()
             for name, t in get_peft_model_state_dict(model, state_dict=state).items()
         }
-        free_disk(folder, sum(t.numel() * 2 for t in tensors.values()))
+        free_disk(folder, sum(t.numel() * t.itemsize for t in tensors.values()))
         partial = folder / f"{WEIGHTS}.partial"
         save_file(tensors, partial)
         os.replace(partial, folder / WEIGHTS)
@@ -48,8 +77,12 @@ def save_adapter_weights(model: Any, folder: Path, state: dict | None = None) ->
         config = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
         write_json(folder / CONFIG, config | {"base_model_name_or_path": None, "inference_mode": True})
     except (OSError, SafetensorError) as error:  # the latter is what a full disk comes as
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{folder}: the adapter could not be written ({reason}); make room or choose another --out.") from None
+        raise _not_written(folder, "the adapter", error) from None
+
+
+def _not_written(folder: Path, what: str, error: Exception) -> DataError:
+    reason = getattr(error, "strerror", None) or error
+    return DataError(f"{folder}: {what} could not be written ({reason}); make room or choose another --out.")
 
 
 def read_adapter_weights(model: Any, folder: Path) -> None:
@@ -59,6 +92,54 @@ def read_adapter_weights(model: Any, folder: Path) -> None:
 
     tensors = {name: t.float() for name, t in load_file(folder / WEIGHTS).items()}
     set_peft_model_state_dict(model, tensors)
+
+
+def save_model_weights(model: Any, folder: Path, state: dict | None = None) -> None:
+    """Write all weights of a model with its settings to `folder`, so that `load_model` takes it once a tokenizer is beside them.
+
+    An adapter in the folder is removed: transformers would put it on the model when it loads the folder.
+
+    Raises:
+        DataError: the disk is full or cannot be written.
+    """
+    from safetensors import SafetensorError
+
+    partial = folder / f"{MODEL}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free_disk(folder, sum(p.numel() * p.itemsize for p in model.parameters()))
+        # the module's own names, which `read_model_weights` finds again, in one file
+        model.save_pretrained(partial, state_dict=state, save_original_format=False, max_shard_size="1000GB")
+        for path in (folder / WEIGHTS, folder / CONFIG):
+            path.unlink(missing_ok=True)
+        for path in partial.iterdir():
+            os.replace(path, folder / path.name)
+        partial.rmdir()
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise _not_written(folder, "the model", error) from None
+
+
+def read_model_weights(model: Any, folder: Path) -> None:
+    """Put the weights saved in `folder` into a model of the same shape, one by one: there is never a second copy of all of them.
+
+    Raises:
+        DataError: they are damaged, or those of a model of another shape.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(folder / MODEL, "pt") as file:
+            state = model.state_dict()
+            for name in file.keys():
+                state[name].copy_(file.get_tensor(name))
+    except Exception as error:  # safetensors and torch raise their own kinds for each sort of damage
+        raise DataError(f"{folder / MODEL}: the weights cannot be read ({_reason(error)}); get them again.") from None
+
+
+def tuned_file(folder: Path, lineage: dict) -> Path:
+    """The file of the tuned weights: all of the model's if the lineage says so, else an adapter's."""
+    return folder / (MODEL if lineage.get("config", {}).get("method") == "full" else WEIGHTS)
 
 
 def lineage_origin(task: Task, loaded: LoadedModel, config: Any, profile_name: str) -> dict:
@@ -74,8 +155,8 @@ def lineage_origin(task: Task, loaded: LoadedModel, config: Any, profile_name: s
 
 
 def write_lineage(folder: Path, lineage: dict) -> None:
-    """Say beside the adapter what it was made from. The weights' own hash is added, so that a damaged file is noticed."""
-    write_json(folder / LINEAGE, lineage | {"adapter_sha256": file_sha256(folder / WEIGHTS)})
+    """Say beside the tuned weights what they were made from. Their own hash is added, so that a damaged file is noticed."""
+    write_json(folder / LINEAGE, lineage | {"adapter_sha256": file_sha256(tuned_file(folder, lineage))})
 
 
 def read_lineage(folder: Path) -> dict:
@@ -90,12 +171,14 @@ def read_lineage(folder: Path) -> dict:
 
 
 def adapter_identity(folder: Path) -> str:
-    """Hash of an adapter's matrices and of the settings that say how they apply: its scale is in no matrix."""
-    return hashlib.sha256(f"{file_sha256(folder / WEIGHTS)} {file_sha256(folder / CONFIG)}".encode()).hexdigest()
+    """Hash of the tuned weights and of the settings that say how they apply: an adapter's scale is in no matrix."""
+    weights = tuned_file(folder, read_lineage(folder))
+    settings = folder / (CONFIG if weights.name == WEIGHTS else MODEL_CONFIG)
+    return hashlib.sha256(f"{file_sha256(weights)} {file_sha256(settings)}".encode()).hexdigest()
 
 
 def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
-    """Merge the adapter in `folder` into `loaded.model` for good and return its lineage.
+    """Merge the adapter in `folder` into `loaded.model` for good and return its lineage; or give it all weights that were tuned there.
 
     An adapter of a kind that has no place in the weights stays beside them: `loaded.model` is then a peft model, and stderr says so.
 
@@ -104,7 +187,11 @@ def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
         DataError: its weights are damaged.
     """
     lineage = checked_lineage(loaded, folder)
-    loaded.model = _merged(_adapted(loaded, folder), folder)
+    if tuned_file(folder, lineage).name == WEIGHTS:
+        loaded.model = _merged(_adapted(loaded, folder), folder)
+    else:
+        read_model_weights(loaded.model, folder)
+        loaded.model = loaded.model.eval()
     loaded.adapter_sha256 = adapter_identity(folder)
     return lineage
 
@@ -145,6 +232,10 @@ def swappable_lineage(loaded: LoadedModel, folder: Path) -> dict:
         UsageError, DataError: see `swapped_in`.
     """
     lineage = checked_lineage(loaded, folder)
+    if tuned_file(folder, lineage).name != WEIGHTS:
+        raise UsageError(
+            f"--adapter {folder}: expected plain LoRA, which can be taken off again, found a model tuned in all its weights."
+        )
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         kind, more = config["peft_type"], [name for name in ("modules_to_save", "trainable_token_indices") if config.get(name)]
@@ -161,15 +252,16 @@ def swappable_lineage(loaded: LoadedModel, folder: Path) -> dict:
 
 
 def checked_lineage(loaded: LoadedModel, folder: Path) -> dict:
-    """The lineage of the adapter in `folder`, which is there, whole, and made for this model and its chat template.
+    """The lineage of what was tuned in `folder`, which is there, whole, and made for this model and its chat template.
 
     Raises:
-        UsageError: no adapter there, or it was made for another base model or chat template.
+        UsageError: nothing there, or it was made for another base model or chat template.
         DataError: its weights are not those that the lineage speaks of.
     """
-    if not (folder / WEIGHTS).exists():
-        raise UsageError(f"--adapter: expected a folder with {WEIGHTS}, found none in {folder}.")
     lineage = read_lineage(folder)
+    weights = tuned_file(folder, lineage)
+    if not weights.exists():
+        raise UsageError(f"--adapter: expected a folder with {weights.name}, found none in {folder}.")
     base = lineage.get("base", {})
     if base and base.get("sha256") != loaded.sha256:
         raise UsageError(
@@ -183,10 +275,10 @@ def checked_lineage(loaded: LoadedModel, folder: Path) -> dict:
         raise UsageError(
             f"--adapter: {folder.name} was made with {made}, found {now}; give --chat-template as it was given for the training."
         )
-    found = file_sha256(folder / WEIGHTS)
+    found = file_sha256(weights)
     if lineage and lineage.get("adapter_sha256") != found:
         raise DataError(
-            f"{folder / WEIGHTS}: expected SHA-256 {lineage.get('adapter_sha256', '')[:12]}… (lineage.json), found {found[:12]}…; "
+            f"{weights}: expected SHA-256 {lineage.get('adapter_sha256', '')[:12]}… (lineage.json), found {found[:12]}…; "
             "the adapter is damaged, get it again."
         )
     return lineage

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ftlab.errors import DataError, UsageError
-from ftlab.stats import paired_bootstrap
+from ftlab.stats import seeds_difference
 
 KINDS = ("sft", "preference", "generate", "check")
 SIDES = {
@@ -177,27 +177,16 @@ def layers_study(
     stock = _run(same | {"kind": "sft", "side": "stock"})
     say(f"stock: {_figure(stock, 'tokens_per_s'):.0f} tokens/s")
     whole, part = found.values()
-    hits = [{score: _row_means([f["hits"][score] for f in arm]) for score in arm[0]["hits"]} for arm in (whole, part)]
+    hits = {score: [[f["hits"][score] for f in arm] for arm in (whole, part)] for score in whole[0]["hits"]}
     speeds = [[_figure(f, "tokens_per_s") for f in arm] for arm in (whole, part)]
     return {
         "arms": {name: [{k: v for k, v in f.items() if k != "hits"} for f in runs] for name, runs in found.items()},
-        "stock": stock, "last_layers": last, "rows": rows, "epochs": epochs, "validation_rows": len(hits[0]["strict"]),
+        "stock": stock, "last_layers": last, "rows": rows, "epochs": epochs, "validation_rows": len(whole[0]["hits"]["strict"]),
         "speed_ratio": round(statistics.median(p / w for w, p in zip(*speeds, strict=True)), 3),
         "speed_ratio_to_stock": round(statistics.median(speeds[1]) / _figure(stock, "tokens_per_s"), 3),
-        "difference": {score: _difference(hits[0][score], hits[1][score]) for score in hits[0]},
+        "difference": {score: seeds_difference(*arms) for score, arms in hits.items()},
         "machine": _run({"kind": "machine"}),
     }  # fmt: skip
-
-
-def _row_means(runs: Sequence[Sequence[bool]]) -> list[float]:
-    """Per row the share of seeds that passed it."""
-    return [sum(row) / len(row) for row in zip(*runs, strict=True)]
-
-
-def _difference(before: Sequence[float], after: Sequence[float]) -> dict:
-    low, high = paired_bootstrap(before, after)
-    mean = sum(after) / len(after) - sum(before) / len(before)
-    return {"mean": round(100 * mean, 2), "low": round(100 * low, 2), "high": round(100 * high, 2)}
 
 
 def _run(job: dict) -> Any:

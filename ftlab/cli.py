@@ -6,7 +6,8 @@ Exit status: 0 done, 1 bad data, 2 wrong use, 130 interrupted.
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ftlab import __version__, choose_cli, compare_cli, data_cli, inside_cli
@@ -15,11 +16,14 @@ from ftlab.errors import DataError, FtlabError, UsageError
 from ftlab.generate import ENGINES, STOPS
 
 SETTINGS = {  # of `ftlab.train.SftConfig`, that options override
-    "learning_rate": float, "epochs": int, "rank": int, "batch_size": int, "train_rows": int, "max_length": int, "patience": int,
-    "seed": int, "last_layers": int, "text_weight": float, "general_rows": int, "memory_limit": int,
+    "method": str, "learning_rate": float, "epochs": int, "rank": int, "batch_size": int, "train_rows": int, "max_length": int,
+    "patience": int, "seed": int, "last_layers": int, "text_weight": float, "general_rows": int, "memory_limit": int,
+}  # fmt: skip
+STUDY_OPTIONS = {
+    "curve": ("profile",), "diversity": ("profile", "seeds", "rows"), "noise": (),
+    "methods": ("profile", "seeds", "rows", "methods", "split", "parts"),
 }  # fmt: skip
 TEMPLATE_HELP = "chat template for a model without one, or in the place of its own: a jinja file, or plain"
-STUDY_OPTIONS = {"curve": ("profile",), "diversity": ("profile", "seeds", "rows"), "noise": ()}
 STUDIES = {"growth": ("model",), "layers": ("task", "model", "rows", "rounds"), "cost": ("task",)}  # bench kind -> options it uses
 
 
@@ -56,10 +60,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--publish", type=Path, help="also write the results as TASK.json and TASK_rows.json into this folder")
     run.set_defaults(run=_run, after_stop="Run the same command with --resume to go on.")
 
-    train = commands.add_parser("train", help="train an adapter")
+    train = commands.add_parser("train", help="train an adapter, or with --method full all weights")
     train.add_argument("--task", required=True, help="a built-in task or a task folder")
-    _training_options(train)
-    train.add_argument("--out", type=Path, required=True, help="folder for the adapter")
+    _training_options(train, rate=_rate)
+    train.add_argument("--out", type=Path, required=True, help="folder for the adapter (or model)")
     train.add_argument(
         "--trainer",
         choices=("auto", "trl"),
@@ -105,12 +109,18 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", type=Path, metavar="OUT", help="write all figures as one JSON object here")
     bench.set_defaults(run=_bench, after_stop="")
 
-    study = commands.add_parser("study", help="what data does to a tuned model: more rows, other rows or copies, noise")
-    study.add_argument("kind", choices=("curve", "diversity", "noise"))
+    study = commands.add_parser(
+        "study",
+        help="what data does to a tuned model: more rows, other rows or copies, noise; and the methods of tuning side by side",
+    )
+    study.add_argument("kind", choices=tuple(STUDY_OPTIONS))
     study.add_argument("--task", default="support_plan", help="a built-in task or a task folder (default: support_plan)")
-    study.add_argument("--profile", help="settings of every training (default: long for curve, cpu for diversity)")
-    study.add_argument("--seeds", type=int, help="trainings of each arm of diversity (default: 2)")
-    study.add_argument("--rows", type=int, help="rows of each arm of diversity (default: 800)")
+    study.add_argument("--profile", help="settings of every training (default: long for curve, else cpu)")
+    study.add_argument("--seeds", type=int, help="trainings of each arm of diversity, of each method (default: 2)")
+    study.add_argument("--rows", type=int, help="rows of each arm of diversity, of each method (default: 800, 600)")
+    study.add_argument("--methods", help="which methods, with commas between (default: all that this machine can train)")
+    study.add_argument("--split", help="rows that methods are scored on: validation (default) or test")
+    study.add_argument("--parts", type=int, help="of methods: how many unfinished parts to do now (default: 0, all)")
     study.add_argument("--out", type=Path, default=Path("runs") / "study", help="folder for the adapters (default: runs/study)")
     study.add_argument("--json", type=Path, metavar="OUT", help="write all figures as one JSON object here")
     study.set_defaults(run=_study, after_stop="Run the same command to go on.")
@@ -130,14 +140,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _training_options(parser: argparse.ArgumentParser, resume: bool = True) -> None:
+def _rate(text: str) -> float | str:
+    return text if text == "auto" else float(text)
+
+
+def _training_options(parser: argparse.ArgumentParser, resume: bool = True, rate: Callable[[str], float | str] = float) -> None:
     parser.add_argument("--model", help="tiny, smollm2-135m, a hub id or a local folder (default: the profile's)")
     parser.add_argument("--chat-template", metavar="FILE", help=TEMPLATE_HELP)
     parser.add_argument("--profile", default="cpu", help="smoke, cpu (default), small, long or gpu")
     if resume:
         parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
-    for name, kind in SETTINGS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="overrides the profile's value")
+    told = {"method": "what is trained: lora (default), lora-last, rslora, dora, full, or on a GPU qlora"}
+    told |= {"learning_rate": "auto: chosen by short trainings on validation rows"} if rate is _rate else {}
+    for name, kind in (SETTINGS | {"learning_rate": rate}).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=told.get(name, "overrides the profile's value"))
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
@@ -198,7 +214,9 @@ def _train(args: argparse.Namespace) -> None:
     from ftlab.device import is_main, machine
     from ftlab.mainjob import train_adapter
     from ftlab.models import load_model
+    from ftlab.stock import check_quantised
     from ftlab.task import load_task
+    from ftlab.train.rates import choose_rate
     from ftlab.train.settings import GPU, profile, sft_config
 
     by_trl = args.trainer == "trl" or args.profile == GPU or machine().processes > 1
@@ -207,9 +225,17 @@ def _train(args: argparse.Namespace) -> None:
             "--trainer trl (which --profile gpu and several processes take): expected no --resume, since trl's trainer keeps no "
             "checkpoints here; leave it out."
         )
-    task, settings = load_task(args.task), profile(args.profile)
-    config = sft_config(args.profile, **_overrides(args))
-    loaded = load_model(args.model or settings.model, chat_template=args.chat_template)
+    task, settings, auto = load_task(args.task), profile(args.profile), args.learning_rate == "auto"
+    config = sft_config(args.profile, **_overrides(args) | ({"learning_rate": None} if auto else {}))
+    check_quantised(config)
+
+    def load():
+        return load_model(args.model or settings.model, chat_template=args.chat_template)
+
+    if auto:
+        chosen = choose_rate(task, load, config, args.out)
+        config = replace(config, learning_rate=chosen["learning_rate"])
+    loaded = load()
     if by_trl:
         from ftlab.stock import train_trl
 
@@ -220,7 +246,8 @@ def _train(args: argparse.Namespace) -> None:
     lineage = train_adapter(task, loaded, config, args.out, profile_name=args.profile, resume=args.resume)
     training = lineage["training"]
     best = next(point for point in training["curve"] if point["epoch"] == training["best_epoch"])
-    print(f"{args.out}: the adapter of pass {best['epoch']}, strict score {100 * best['strict']:.1f} % on validation rows")
+    what = "model" if config.method == "full" else "adapter"
+    print(f"{args.out}: the {what} of pass {best['epoch']}, strict score {100 * best['strict']:.1f} % on validation rows")
 
 
 def _cost(args: argparse.Namespace) -> None:
@@ -265,11 +292,11 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _study(args: argparse.Namespace) -> None:
-    from ftlab import study
+    from ftlab import methods, study
     from ftlab.artifact import writer
     from ftlab.task import load_task
 
-    given = {name: getattr(args, name) for name in ("profile", "seeds", "rows") if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in STUDY_OPTIONS["methods"] if getattr(args, name) is not None}
     if unused := [name for name in given if name not in STUDY_OPTIONS[args.kind]]:
         raise UsageError(f"study {args.kind}: expected no --{unused[0]}, which it does not use; leave it out.")
     given |= {"profile_name": given.pop("profile")} if "profile" in given else {}
@@ -278,6 +305,14 @@ def _study(args: argparse.Namespace) -> None:
         write(study.learning_curve(task, args.out / task.name, **given))
     elif args.kind == "diversity":
         write(study.diversity_study(task, args.out / task.name, **given))
+    elif args.kind == "methods":
+        given |= {"methods": given["methods"].split(",")} if "methods" in given else {}
+        results = methods.methods_study(args.task, args.out / task.name / "methods", write=write, **given)
+        print(methods.methods_table(results))
+        if results["unfinished"]:
+            print(
+                f"{len(results['unfinished'])} part(s) are left: {', '.join(results['unfinished'])}; run the same command to go on."
+            )
     else:
         write(study.noise_study(task))
 

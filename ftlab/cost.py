@@ -46,7 +46,7 @@ def predict_cost(task: Task, loaded: LoadedModel, config: SftConfig) -> dict:
     for those, encoded in ((task.rows("validation"), validation), (rows, examples)):
         check_context(loaded, those, encoded, config.max_new_tokens)
     bounds = [*(len(ids) for ids, _, _ in examples), longest_rehearsal(loaded, config.general_rows, config.max_length)]
-    plan = plan_training(loaded, bounds, config, last_layers=config.last_layers)
+    plan = plan_training(loaded, bounds, config, last_layers=config.last_layers, method=config.method)
     answering = _answering(task, loaded, config)
     rehearsal, general = _rehearsal(loaded, config)
     lengths = [len(ids) for ids, _, _ in examples] + general

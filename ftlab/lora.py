@@ -1,15 +1,38 @@
-"""LoRA through peft. `llama` computes the same faster where it applies."""
+"""What is trained: LoRA and its kin through peft, or every weight. `llama` computes LoRA faster where it applies."""
 
-from typing import Any
+from typing import Any, Protocol
 
 from ftlab.errors import UsageError
 
 
-def add_lora(model: Any, *, rank: int, alpha: int, seed: int, last_layers: int = 0) -> Any:
+class Trained(Protocol):
+    """The settings that say what is trained; `SftConfig` says what they mean."""
+
+    method: str
+    rank: int
+    alpha: int
+    seed: int
+    last_layers: int
+
+
+def make_trainable(model: Any, config: Trained) -> Any:
+    """`model` as its method trains it: with low-rank matrices and its own weights frozen, or (full) the model itself, nothing frozen.
+
+    Raises:
+        UsageError: see `add_lora`.
+    """
+    if config.method == "full":
+        return model.requires_grad_(True)
+    sizes = {"rank": config.rank, "alpha": config.alpha, "last_layers": config.last_layers}
+    return add_lora(model, **sizes, seed=config.seed, method=config.method)
+
+
+def add_lora(model: Any, *, rank: int, alpha: int, seed: int, last_layers: int = 0, method: str = "lora") -> Any:
     """`model` with trainable LoRA matrices on every linear layer but the head, its own weights frozen.
 
     Args:
         last_layers: how many decoder layers, counted from the end, get matrices; 0 means all.
+        method: rslora and dora change how the matrices are applied; see `ftlab.train.settings.METHODS`.
 
     Raises:
         UsageError: the model has fewer layers than `last_layers`, or does not keep them in one list.
@@ -20,9 +43,10 @@ def add_lora(model: Any, *, rank: int, alpha: int, seed: int, last_layers: int =
     from peft import LoraConfig, get_peft_model
 
     where = _in_last_layers(model, last_layers) if last_layers else {"target_modules": "all-linear"}
+    kind = {"use_rslora": method == "rslora", "use_dora": method == "dora"}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, task_type="CAUSAL_LM", **where)
+        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, task_type="CAUSAL_LM", **kind, **where)
         return get_peft_model(model, config)
 
 

@@ -9,12 +9,21 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ftlab import __version__
-from ftlab.artifact import WEIGHTS, adapter_identity, apply_adapter, lineage_origin, read_lineage, write_json, write_lineage
+from ftlab.artifact import (
+    adapter_identity,
+    apply_adapter,
+    lineage_origin,
+    read_lineage,
+    read_tuned,
+    tuned_file,
+    write_json,
+    write_lineage,
+)  # fmt: skip
 from ftlab.baselines import classifier_accuracies, task_baseline
 from ftlab.constrain import CopyRules
 from ftlab.device import machine, place
@@ -31,15 +40,16 @@ from ftlab.evaluate import (
     without_rows,
 )  # fmt: skip
 from ftlab.generate import Generation
+from ftlab.lora import make_trainable
 from ftlab.models import LoadedModel, free_disk, load_model, peak_memory_mb
 from ftlab.outputs import cached_generate
 from ftlab.regress import GeneralPrompt, general_prompts, regression
 from ftlab.stats import mcnemar_exact, share
-from ftlab.stock import train_trl
+from ftlab.stock import check_quantised, train_trl
 from ftlab.task import Row, Task, file_sha256, stratified
 from ftlab.train import SftConfig, train_sft
 from ftlab.train.loop import make_folder
-from ftlab.train.settings import GPU, Profile, decisive, profile
+from ftlab.train.settings import GPU, METHODS, Profile, decisive, profile
 
 SHOTS = 4  # worked examples in the few-shot prompt: one each of four classes; more would not fit a small model's attention
 UNTUNED_TOKENS = 96  # limit for untuned answers, which rarely end by themselves; nearly all labelled answers are shorter
@@ -112,6 +122,7 @@ def run_main_job(
             f"ftlab run: expected one process, found {machine().processes}; train with accelerate launch … -m ftlab train --out FOLDER, "
             "then ftlab run --adapter FOLDER."
         )
+    check_quantised(config)
     free_disk(out, 100_000_000)
     make_folder(out)
     job = Job(task, profile_name, settings, config, model or settings.model, out, say, progress)
@@ -267,7 +278,7 @@ def _tune(job: Job, loaded: LoadedModel, adapter: Path | None, resume: bool) -> 
         lineage = apply_adapter(loaded, adapter)
         return lineage.get("training", {}), lineage
     folder = job.out / "adapter"
-    with job.stage("training", "Training (SFT with LoRA)"):
+    with job.stage("training", f"Training (SFT with {job.config.method}: {METHODS[job.config.method].about})"):
         if job.profile_name == GPU:
             train_trl(job.task, loaded, job.config, folder, profile_name=job.profile_name, say=job.say)
         else:
@@ -281,7 +292,7 @@ def _tune(job: Job, loaded: LoadedModel, adapter: Path | None, resume: bool) -> 
                 say=job.say,
                 progress=job.progress,
             )
-    loaded.model = loaded.model.merge_and_unload().eval()
+    loaded.model = (loaded.model if job.config.method == "full" else loaded.model.merge_and_unload()).eval()
     lineage = read_lineage(folder)
     loaded.adapter_sha256 = adapter_identity(folder)
     return lineage["training"], lineage
@@ -295,27 +306,42 @@ def train_adapter(
     *,
     profile_name: str,
     resume: bool = False,
+    by_loss: bool = False,
     say: Callable[[str], None] = print,
     progress: bool = True,
 ) -> dict:
-    """Train an adapter into `folder` and write its lineage. A folder that holds a finished one of the same origin is kept as it is.
+    """Train an adapter (or, with the method full, all weights) into `folder` and write its lineage.
+
+    A folder that holds a finished one of the same origin is kept as it is. qlora is trained by trl, see `train_trl`.
+
+    Args:
+        by_loss: choose the pass by validation loss, without answering validation rows after each.
 
     Returns:
         the lineage.
+
+    Raises:
+        UsageError: qlora without a GPU; and see `train_sft`.
+        DataError: see `train_sft`.
     """
+    check_quantised(config)
+    if config.method == "qlora":
+        config = replace(config, text_weight=1.0)  # the only one that trl knows
     origin = lineage_origin(task, loaded, config, profile_name)
     if resume and (done := _finished(folder, origin)):
         say(f"{folder} holds this adapter already: not trained again.")
         apply_kept(loaded, folder, config)
         return done
     say("\n".join(config.explain()))
+    if config.method == "qlora":
+        return train_trl(task, loaded, config, folder, profile_name=profile_name)
     held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
 
     def score(model: LoadedModel) -> dict:
         return curve_scores(task, model, held_out, config)
 
-    training = train_sft(task, loaded, config, folder, resume=resume, score=score, progress=progress)
-    training["validation_rows"] = len(held_out)
+    training = train_sft(task, loaded, config, folder, resume=resume, score=None if by_loss else score, progress=progress)
+    training["validation_rows"] = len(task.rows("validation") if by_loss else held_out)
     write_lineage(folder, origin | {"training": training})
     return read_lineage(folder)
 
@@ -325,19 +351,17 @@ def _finished(folder: Path, origin: dict) -> dict:
     done = read_lineage(folder)
 
     def told(lineage: dict) -> dict:
-        return {key: lineage.get(key) for key in origin} | {"config": decisive(lineage.get("config", {}))}
+        # an adapter that was made before there was a choice says nothing of its method
+        return {key: lineage.get(key) for key in origin} | {"config": {"method": "lora"} | decisive(lineage.get("config", {}))}
 
-    same = told(done) == told(json.loads(json.dumps(origin)))
-    return done if same and (folder / WEIGHTS).exists() and file_sha256(folder / WEIGHTS) == done.get("adapter_sha256") else {}
+    same, weights = told(done) == told(json.loads(json.dumps(origin))), tuned_file(folder, done)
+    return done if same and weights.exists() and file_sha256(weights) == done.get("adapter_sha256") else {}
 
 
 def apply_kept(loaded: LoadedModel, folder: Path, config: SftConfig) -> None:
-    """Give `loaded` a finished adapter as a peft model, just as training would have left it."""
-    from ftlab.artifact import read_adapter_weights
-    from ftlab.lora import add_lora
-
-    loaded.model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers)
-    read_adapter_weights(loaded.model, folder)
+    """Give `loaded` a finished adapter as a peft model, or its tuned weights, just as training would have left it."""
+    loaded.model = make_trainable(loaded.model, config)
+    read_tuned(loaded.model, folder)
 
 
 def _about(job: Job, loaded: LoadedModel, best_prompt: str, rows: Sequence[Row], lineage: dict) -> dict:

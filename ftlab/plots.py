@@ -377,6 +377,56 @@ def _choice_bars(axes: Axes, choices: dict, looks: dict) -> None:
     axes.legend(loc="upper right")
 
 
+METHOD_MARKERS = {"lora": "o", "lora-last": "s", "rslora": "^", "dora": "D", "full": "P", "qlora": "X"}
+
+
+def methods_comparison(results: dict) -> Figure:
+    """Scores of each method of tuning, a point a seed with its interval, beside what a training took, from `ftlab.methods`."""
+    arms = {m: [row for row in results["rows"] if row["method"] == m] for m in METHOD_MARKERS}
+    arms = {method: rows for method, rows in arms.items() if rows}
+    figure, panels = _figure(2.4 + 0.55 * len(arms), rows=1, columns=4)
+    (split, scored), colour = next(iter(results["sets"].items())), STYLES["tuned"].colour
+    figure.suptitle(
+        f"Methods of tuning: {results['settings']['train_rows']} rows each; n = {scored['rows']} {split} rows, "
+        f"{results['sets']['general']['rows']} general prompts (lines: 95 % interval)"
+    )
+    for axes, score in ((panels[0], "strict"), (panels[1], "general")):
+        for y, (method, rows) in enumerate(arms.items()):
+            shares = [row["scores"][score] for row in rows]
+            at = [y + 0.5 * (i - (len(rows) - 1) / 2) / len(rows) for i in range(len(rows))]
+            axes.errorbar(
+                [100 * s["share"] for s in shares], at, xerr=_errors(shares), fmt=METHOD_MARKERS[method], color=colour, capsize=3
+            )
+        axes.set(xlabel=f"{score}, % of rows", xlim=(0, 100))
+    if results["base"]:
+        panels[1].axvline(100 * results["base"]["scores"]["general"]["share"], color="#222222", linestyle=":", label="untuned")
+        panels[1].legend(loc="lower left", fontsize=9)
+    for axes, name, unit, part in (
+        (panels[2], "peak_memory_mb", "peak memory, GB", 1e3),
+        (panels[3], "seconds", "training, minutes", 60),
+    ):
+        axes.barh(range(len(arms)), [_mean(row[name] for row in rows) / part for rows in arms.values()], color=colour, height=0.6)
+        axes.set(xlabel=unit)
+    for axes in panels:
+        axes.set(ylim=(len(arms) - 0.5, -0.5), yticks=range(len(arms)))
+        axes.set_yticklabels(arms if axes is panels[0] else [])
+    told = "; ".join(
+        f"{method} strict {_percents(rows, 'strict')}, general {_percents(rows, 'general')}, "
+        f"{_mean(row['peak_memory_mb'] for row in rows):.0f} MB, {_mean(row['seconds'] for row in rows):.0f} s"
+        for method, rows in arms.items()
+    )
+    return _described(figure, f"Methods of tuning, one number a seed: {told}.")
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)
+
+
+def _percents(rows: Sequence[dict], score: str) -> str:
+    return " and ".join(f"{100 * row['scores'][score]['share']:.1f} %" for row in rows)
+
+
 def _figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)

@@ -127,7 +127,8 @@ def _before(r: dict) -> Iterator[Block]:
 
 def _training(r: dict) -> Iterator[Block]:
     training, settings = r["training"], r["about"]["trained_with"]
-    yield "Supervised fine-tuning of low-rank adapters (LoRA). ftlab train prints what each setting is for before it starts."
+    method = settings.get("method", "lora")
+    yield f"Supervised fine-tuning by {method}. ftlab train prints what each setting is for before it starts."
     if settings:
         yield Table(["setting", "value"], [[name, str(value)] for name, value in settings.items()])
     if not training.get("curve"):

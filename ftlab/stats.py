@@ -108,6 +108,24 @@ def resampled_counts(n: int, rounds: int = 1000, seed: int = 0) -> list[list[int
     return drawn
 
 
+def seeds_difference(before: Sequence[Sequence[bool]], after: Sequence[Sequence[bool]]) -> dict:
+    """How much more rows `after` passes than `before`, in points of a hundred: {"mean", "low", "high"}.
+
+    Args:
+        before, after: for each seed, which rows passed; the same rows in all.
+
+    Returns:
+        the difference of the means over rows and seeds, with the bootstrap's 95 % interval over rows, seeds averaged.
+
+    Raises:
+        ValueError: see `paired_bootstrap`.
+    """
+    means = [[sum(row) / len(row) for row in zip(*runs, strict=True)] for runs in (before, after)]
+    low, high = paired_bootstrap(*means)
+    mean = sum(means[1]) / len(means[1]) - sum(means[0]) / len(means[0])
+    return {"mean": round(100 * mean, 2), "low": round(100 * low, 2), "high": round(100 * high, 2)}
+
+
 def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:
     """Agreement of two labellers beyond chance, 1 at best.
 

@@ -4,25 +4,26 @@ loop is not made for (GPUs, several devices).
 Settings are those that a careful user of trl would choose on the device at hand; nothing is made slow on purpose.
 """
 
+import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.artifact import lineage_origin, read_adapter_weights, read_lineage, save_adapter_weights, write_lineage
+from ftlab.artifact import lineage_origin, read_lineage, read_tuned, save_tuned, write_lineage
 from ftlab.chat import prompt_text
 from ftlab.device import Load, Plan, is_main, machine, place, plan_device, settle
 from ftlab.errors import UsageError
 from ftlab.evaluate import curve_scores
-from ftlab.lora import add_lora
-from ftlab.models import LoadedModel, load_model
+from ftlab.lora import make_trainable
+from ftlab.models import EMBEDDED, TINY, LoadedModel, embedded_model, load_model
 from ftlab.task import Task, stratified
 from ftlab.train.loop import make_folder
 from ftlab.train.loss import AnswerLoss, Example
 from ftlab.train.rehearsal import rehearsal_examples
 from ftlab.train.settings import SftConfig
-from ftlab.train.sft import REHEARSAL, encode_rows, mean_loss
+from ftlab.train.sft import REHEARSAL, check_folder, encode_rows, mean_loss
 
 
 def _trl() -> Any:
@@ -31,6 +32,49 @@ def _trl() -> Any:
     except ImportError:
         raise UsageError("the stock trainers need trl, which is not installed; run: pip install 'ftlab[trl]'") from None
     return trl
+
+
+def check_quantised(config: SftConfig) -> None:
+    """The method qlora has what it needs: a GPU with CUDA, bitsandbytes, a model on disk or on a hub is loaded in 4 bits there.
+
+    Raises:
+        UsageError: it has not.
+    """
+    if config.method != "qlora":
+        return
+    import torch
+
+    lacking = []
+    if not torch.cuda.is_available():
+        lacking.append("no such GPU")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        lacking.append("no bitsandbytes")
+    if lacking:
+        raise UsageError(
+            f"--method qlora: expected a GPU with CUDA and the package bitsandbytes, found {' and '.join(lacking)}; take --method lora."
+        )
+
+
+def quantised_model(loaded: LoadedModel) -> Any:
+    """The model of `loaded` anew, in 4 bits on the GPU and ready for LoRA.
+
+    Raises:
+        UsageError: it is the tiny model, which is made in memory and has no weights on disk to load in 4 bits.
+
+    Source: Dettmers et al. (2023), QLoRA, section 3: NF4, double quantisation, 16-bit products.
+    """
+    import torch
+    from peft import prepare_model_for_kbit_training
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    if loaded.name == TINY:
+        raise UsageError("--method qlora: expected a model with weights on disk or on a hub, found tiny; choose another --model.")
+    source = embedded_model() if loaded.name == EMBEDDED else loaded.name
+    bits = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
+    )
+    model = AutoModelForCausalLM.from_pretrained(source, quantization_config=bits, device_map={"": 0}, trust_remote_code=False)
+    return prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
 
 
 def lora_config(rank: int, alpha: int) -> Any:
@@ -55,12 +99,12 @@ def _arguments(kind: type, config: Any, out: Path, plan: Plan, **more: Any) -> A
 def sft_trainer(
     loaded: LoadedModel, examples: Sequence[Example], config: SftConfig, out: Path, say: Callable[[str], None] | None = None
 ) -> Any:
-    """trl's SFTTrainer on the very same tokens, labels and LoRA matrices: rows grouped by length, loss on the answers.
+    """trl's SFTTrainer on the very same tokens, labels and trained weights: rows grouped by length, loss on the answers.
 
     Loss weights other than 1 have no place in trl's trainer. What the device decides is told to `say`, a line for each choice.
 
     Raises:
-        UsageError: trl is not installed, or an example carries another weight than 1.
+        UsageError: trl is not installed, an example carries another weight than 1, or see `quantised_model`.
     """
     trl = _trl()
     from datasets import Dataset
@@ -69,8 +113,9 @@ def sft_trainer(
         raise UsageError(
             "--trainer trl: expected text_weight 1, since trl's trainer weighs every token alike; set --text-weight 1."
         )
+    base = quantised_model(loaded) if config.method == "qlora" else loaded.model
     rows = [{"input_ids": list(ids), "labels": [-100] * start + list(ids[start:])} for ids, start, _ in examples]
-    model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers)
+    model = make_trainable(base, config)
     longest = max((len(ids) for ids, _, _ in examples), default=config.max_length)
     plan = plan_device(machine(), Load.of(model), batch_size=config.batch_size, row_tokens=longest, rows=len(rows))
     if say:
@@ -105,20 +150,23 @@ def _grouped(trainer: type) -> type:
 def train_trl(
     task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, profile_name: str, say: Callable[[str], None] = print
 ) -> dict:
-    """Train with trl's SFTTrainer and leave the adapter with its lineage in `out`; every token of an answer weighs alike.
+    """Train with trl's SFTTrainer and leave the adapter (or model) with its lineage in `out`; every token of an answer weighs alike.
 
-    All passes are made and only the last one is scored. `loaded` is left where it was trained, with the adapter on it. Where
-    `accelerate launch` started several processes, all of them train and the main one alone writes, scores and speaks.
+    All passes are made and only the last one is scored. `loaded` is left where it was trained, with the adapter on it; after qlora that
+    is the adapter beside weights in 32 bits. Where `accelerate launch` started several processes, all of them train and the main one alone
+    writes, scores and speaks.
 
     Returns:
         the lineage; its "training" is that of `train_sft`, "trainer" and "device" (what was chosen for it); its curve has one point.
 
     Raises:
-        UsageError: trl is not installed, `out` cannot be made, or a memory limit is set, which trl knows nothing of.
-        DataError: over-length rows.
+        UsageError: trl is not installed, `out` cannot be made, a memory limit is set, which trl knows nothing of, or qlora lacks something.
+        DataError: over-length rows, or too little disk.
     """
+    check_quantised(config)
     _trl()
     make_folder(out)
+    check_folder(loaded, config, out)
     if config.memory_limit:
         raise UsageError(
             f"--trainer trl: expected no memory limit, since trl's trainer cannot keep one, found {config.memory_limit} MB; "
@@ -141,11 +189,8 @@ def train_trl(
     train_loss = _mean_over_processes(trainer, done.training_loss)
     state = trainer.accelerator.get_state_dict(trainer.model) if trainer.plan.machine.sharded else None  # by all of them together
     if is_main():
-        loaded.model = trainer.accelerator.unwrap_model(trainer.model).eval()
-        save_adapter_weights(loaded.model, out, state)
+        _take_tuned(loaded, trainer.accelerator.unwrap_model(trainer.model).eval(), state, config, out)
         (out / REHEARSAL).unlink(missing_ok=True)
-        if state is not None:
-            loaded.model = _whole_again(loaded, config, out)
         held_out = stratified(task.rows("validation"), config.validation_rows or len(task.rows("validation")), task.class_field)
         losses = {
             "train_loss": train_loss,
@@ -171,11 +216,23 @@ def _mean_over_processes(trainer: Any, loss: float) -> float:
     return trainer.accelerator.gather(own).mean().item()
 
 
+def _take_tuned(loaded: LoadedModel, model: Any, state: dict | None, config: SftConfig, out: Path) -> None:
+    """Save what the trainer tuned to `out` and leave it with `loaded`."""
+    save_tuned(model, out, state)
+    if config.method == "qlora":  # a 4-bit model stays on its GPU; what is scored are its matrices beside weights in 32 bits
+        loaded.model = make_trainable(loaded.model, config)
+        read_tuned(loaded.model, out)
+        return
+    loaded.model = model if state is None else _whole_again(loaded, config, out)
+    if config.method == "full":
+        loaded.tokenizer.save_pretrained(out)
+
+
 def _whole_again(loaded: LoadedModel, config: SftConfig, out: Path) -> Any:
-    """The base loaded anew with the adapter that was saved: under FSDP this process holds a part of every weight."""
+    """The base loaded anew with what was saved: under FSDP this process holds a part of every weight."""
     fresh = load_model(loaded.name, progress=False)
-    model = add_lora(fresh.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers)
-    read_adapter_weights(model, out)
+    model = make_trainable(fresh.model, config)
+    read_tuned(model, out)
     return model.eval()
 
 

@@ -153,7 +153,7 @@ import json, resource, sys, tempfile
 from pathlib import Path
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
-from ftlab.lora import add_lora
+from ftlab.lora import make_trainable
 from ftlab.models import fast_decoder, load_model, peak_memory_mb, resident_mb
 from ftlab.train import sft_config
 from ftlab.train.loop import Run
@@ -164,15 +164,15 @@ job, loaded, row = json.loads(sys.argv[1]), load_model("tiny"), 128
 sizes = {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 8, "num_attention_heads": 4, "num_key_value_heads": 2}
 loaded.model = LlamaForCausalLM(LlamaConfig(vocab_size=259, tie_word_embeddings=True, **sizes)).eval()
 
-def train(micro_tokens, limit_mb, batch=32):
-    config = sft_config("smoke", micro_tokens=micro_tokens, memory_limit=limit_mb, batch_size=batch)
-    plan = plan_training(loaded, [row] * batch, config)
-    loaded.model = add_lora(loaded.model, rank=16, alpha=32, seed=0)
+def train(micro_tokens, limit_mb, batch=32, method="lora"):
+    config = sft_config("smoke", micro_tokens=micro_tokens, memory_limit=limit_mb, batch_size=batch, method=method)
+    plan = plan_training(loaded, [row] * batch, config, method=method)
+    loaded.model = make_trainable(loaded.model, config)
     examples = [([5 + (7 * i + j) % 250 for j in range(row)], 64, [1.0] * 64) for i in range(batch)]
     config = sft_config("smoke", micro_tokens=plan.micro_tokens, batch_size=batch)
     folder = Path(tempfile.mkdtemp(dir=job["folder"]))
     run = Run(loaded.model, config, folder, items=examples, lengths=[row] * batch, weights=[64.0] * batch, origin={})
-    run.loss = AnswerLoss(loaded, checkpoint=plan.checkpoint)
+    run.loss = AnswerLoss(loaded, checkpoint=plan.checkpoint, whole=method == "full")
     for _ in range(2):
         run.step(list(range(batch)))
     return plan
@@ -192,15 +192,26 @@ def scaled(work, folder, **job):
 
 
 MEASURED = """
-plan = train(job["micro_tokens"], job["extra"] and int(held + job["extra"]))
+plan = train(job["micro_tokens"], job["extra"] and int(held + job["extra"]), method=job["method"])
 print(json.dumps([plan.peak_mb - held, peak_memory_mb() - held, plan.checkpoint]))
 """
 
 
-@pytest.mark.parametrize(("micro_tokens", "extra"), [(512, 0), (2048, 0), (1024, 75)])
-def test_the_estimate_is_near_the_measured_peak(tmp_path, micro_tokens, extra):
+@pytest.mark.parametrize(
+    ("method", "micro_tokens", "extra"),
+    [
+        ("lora", 512, 0),
+        ("lora", 2048, 0),
+        ("lora", 1024, 75),
+        ("full", 512, 0),
+        ("full", 2048, 0),
+        ("dora", 512, 0),
+        ("dora", 2048, 0),
+    ],
+)
+def test_the_estimate_is_near_the_measured_peak(tmp_path, method, micro_tokens, extra):
     """Megabytes above what the process held before; the last case has room for one layer's states only."""
-    estimate, growth, checkpoint = scaled(MEASURED, tmp_path, micro_tokens=micro_tokens, extra=extra)
+    estimate, growth, checkpoint = scaled(MEASURED, tmp_path, method=method, micro_tokens=micro_tokens, extra=extra)
     assert 0.8 * growth <= estimate <= 1.4 * growth and checkpoint == bool(extra)
 
 

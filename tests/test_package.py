@@ -11,7 +11,7 @@ import ftlab
 PACKAGE = Path(ftlab.__file__).parent
 ORDER = [
     "errors", "language", "stats", "embed", "checks", "task", "datatools", "constrain", "llama", "chat", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "train", "evaluate", "device", "stock",
-    "baselines", "regress", "chatparts", "xray", "updates", "inside", "mainjob", "choose", "study", "cost", "bench", "bench_worker", "sidebyside", "plots", "report", "readme", "notebook", "course", "data_cli", "inside_cli", "choose_cli", "compare_cli", "cli", "__main__",
+    "baselines", "regress", "chatparts", "xray", "updates", "inside", "mainjob", "choose", "study", "cost", "bench", "bench_worker", "methods", "sidebyside", "plots", "report", "readme", "notebook", "course", "data_cli", "inside_cli", "choose_cli", "compare_cli", "cli", "__main__",
 ]  # fmt: skip
 FACES = {
     "plots",

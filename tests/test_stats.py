@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import brier_score_loss
 
-from ftlab.stats import calibration, cohen_kappa, mcnemar_exact, paired_bootstrap, share, wilson_interval
+from ftlab.stats import calibration, cohen_kappa, mcnemar_exact, paired_bootstrap, seeds_difference, share, wilson_interval
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 3), (1, 1), (7, 20), (98, 100), (419, 419)])
@@ -35,6 +35,12 @@ def test_bootstrap_of_a_constant_gain_is_that_gain():
 def test_bootstrap_brackets_the_mean_gain():
     low, high = paired_bootstrap([0] * 50, [1] * 25 + [0] * 25)
     assert 0.3 < low < 0.5 < high < 0.7
+
+
+def test_the_difference_over_seeds_is_of_row_means_in_points():
+    # rows pass in 1/2 and 0 of the seeds before, in 1 and 1/2 after: each gains 1/2
+    found = seeds_difference([[True, False], [False, False]], [[True, True], [True, False]])
+    assert found == {"mean": 50.0, "low": 50.0, "high": 50.0}
 
 
 def test_kappa_by_hand():

@@ -33,10 +33,12 @@ def keep_activations(
 
     None if nothing is saved by keeping them (every layer is trained) or the fast decoder, which starts from them, does not apply.
     """
+    if not last_layers:
+        return None
     decoder, reason = fast_decoder(loaded)
-    if reason and last_layers:
+    if reason:
         say("What enters the trained layers is not kept on disk, since the fast path does not apply: each pass computes it anew.")
-    first = len(decoder.blocks) - last_layers if decoder and last_layers else 0
+    first = len(decoder.blocks) - last_layers if decoder else 0
     if not first:
         return None
     options = {"base": loaded.sha256, "micro_tokens": micro_tokens, "say": say}

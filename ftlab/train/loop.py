@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from ftlab.artifact import LINEAGE, save_adapter_weights
+from ftlab.artifact import LINEAGE, read_tuned, save_tuned
 from ftlab.errors import DataError, UsageError
 from ftlab.train.memory import Plan, trim_heap
 
-CHECKPOINT = "checkpoint.safetensors"  # LoRA matrices and optimizer, with the counters as JSON in the file's header
+CHECKPOINT = "checkpoint.safetensors"  # trained weights and optimizer, with the counters as JSON in the file's header
 SAVE_EVERY_S = 120  # seconds between checkpoints inside a pass
 
 
@@ -42,7 +42,7 @@ class Loss(Protocol):
         """(summed loss of the items as a tensor of no dimension, their summed weight)."""
 
     def refresh(self) -> None:
-        """Called after the LoRA matrices changed."""
+        """Called after the trained weights changed."""
 
 
 def plan_epoch(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -119,9 +119,9 @@ class Run:
     """The state of one training run: what a checkpoint holds and how it moves on.
 
     Args:
-        model: a peft model, whose trainable matrices are tuned.
+        model: a model whose trainable weights are tuned: a peft model's matrices, or all of a model's.
         config: settings; those of `LoopConfig` are read.
-        out: folder for the best adapter and checkpoint.safetensors.
+        out: folder for the best weights (see `save_tuned`) and checkpoint.safetensors.
         items: what is trained on.
         lengths: tokens of each item.
         weights: weight of each item.
@@ -163,9 +163,9 @@ class Run:
         self.plan: Plan | None = None
 
     def train(self, measure: Callable[[], dict], *, patience: int | None = None, progress: bool = True) -> None:
-        """All passes that are left; then the best adapter is in the model and the checkpoint is gone.
+        """All passes that are left; then the best weights are in the model and the checkpoint is gone.
 
-        The lineage of an earlier adapter in the folder is removed first: it would speak for weights that are replaced pass by pass.
+        The lineage of earlier weights in the folder is removed first: it would speak for weights that are replaced pass by pass.
 
         Args:
             measure: what to note on the curve after each pass.
@@ -234,7 +234,7 @@ class Run:
         self.curve.append(point)
         self.step_in_epoch, self.loss_sum, self.label_sum = 0, 0.0, 0.0
         if self.best() is point:
-            save_adapter_weights(self.model, self.out)
+            save_tuned(self.model, self.out)
         self.save()
         if progress:
             said = "  ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{key} {value}" for key, value in point.items())
@@ -310,10 +310,8 @@ class Run:
                     self.optimizer.state[p] = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
 
     def finish(self) -> None:
-        """Put the best adapter into the model and drop the checkpoint."""
-        from ftlab.artifact import read_adapter_weights
-
-        read_adapter_weights(self.model, self.out)
+        """Put the best weights into the model and drop the checkpoint."""
+        read_tuned(self.model, self.out)
         self.loss.refresh()
         trim_heap()
         for name in (CHECKPOINT, f"{CHECKPOINT}.partial"):

@@ -20,14 +20,14 @@ class DecoderLoss:
         decoder: the fast decoder, None where it does not apply.
     """
 
-    def __init__(self, loaded: LoadedModel, say: Callable[[str], None]):
+    def __init__(self, loaded: LoadedModel, say: Callable[[str], None], *, whole: bool = False):
         self.model = loaded.model
-        self.decoder, reason = fast_decoder(loaded)
+        self.decoder, reason = (None, "every weight is trained") if whole else fast_decoder(loaded)
         if reason:
             say(f"The fast path does not apply: {reason}. Training takes transformers' own, slower path.")
 
     def refresh(self) -> None:
-        """To be called after the LoRA matrices changed."""
+        """To be called after the trained weights changed."""
         if self.decoder is not None:
             self.decoder.refresh()
 
@@ -36,7 +36,8 @@ class AnswerLoss(DecoderLoss):
     """Called with the examples of a micro-batch, gives (weighted sum of the losses of their labels, sum of the weights).
 
     Args:
-        loaded: the model to tune, LoRA already on it.
+        loaded: the model to tune, made trainable already.
+        whole: every weight is trained, which transformers' own path does.
         prefix: the tokens that most prompts begin with, computed once per micro-batch.
         checkpoint: less memory, a third more time, in the fast decoder; see `FastDecoder.hidden`.
         activations: kept states, where the rows that have them start; any other rows are computed whole.
@@ -48,14 +49,23 @@ class AnswerLoss(DecoderLoss):
         loaded: LoadedModel,
         prefix: Sequence[int] = (),
         *,
+        whole: bool = False,
         checkpoint: bool = False,
         activations: Activations | None = None,
         say: Callable[[str], None] = print,
     ):
-        super().__init__(loaded, say)
+        super().__init__(loaded, say, whole=whole)
         self.prefix, self.checkpoint, self.activations = tuple(prefix), checkpoint, activations
+        self.whole = loaded if whole else None
+
+    def refresh(self) -> None:
+        super().refresh()
+        if self.whole:  # a decoder that answered validation rows holds copies of the weights as they were
+            self.whole._decoder = None
 
     def __call__(self, examples: Sequence[Example]) -> tuple[Any, float]:
+        if self.whole:
+            self.refresh()  # before a step too: those copies would take up its memory
         if self.decoder is None:
             return plain_loss(self.model, examples)
         return packed_loss(self.decoder, examples, self.prefix, checkpoint=self.checkpoint, activations=self.activations)

@@ -26,13 +26,42 @@ def _setting(default: Any, reason: str) -> Any:
 
 
 @dataclass(frozen=True)
+class Method:
+    """A way of supervised fine-tuning: what it trains, and its learning rate as a multiple of LoRA's with the reason.
+
+    Attributes:
+        fast: whether the fast decoder computes it; transformers' own path, through the same loop, does the others.
+    """
+
+    about: str
+    rate: float
+    reason: str
+    fast: bool = True
+
+
+# Sources: LoRA, Hu et al. (2021); rsLoRA, Kalajdzievski (2023), A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA; DoRA,
+# Liu et al. (2024), Weight-Decomposed Low-Rank Adaptation; QLoRA, Dettmers et al. (2023), Efficient Finetuning of Quantized LLMs
+METHODS = {
+    "lora": Method("low-rank matrices beside every linear layer but the head", 1.0, "the profile's rate was tried with it"),
+    "lora-last": Method("low-rank matrices in the last layers only", 1.0, "the same matrices, only fewer"),
+    "rslora": Method(
+        "LoRA scaled by alpha/√rank instead of alpha/rank", 0.25, "at rank 16 a step moves the weights four times as far as LoRA's"
+    ),
+    "dora": Method("LoRA for the direction, a trained length for each output", 1.0, "its matrices are LoRA's", fast=False),
+    "full": Method("every weight", 0.1, "each weight moves by itself, so that a tenth of LoRA's rate moves as much", fast=False),
+    "qlora": Method("LoRA beside 4-bit weights, on a GPU", 1.0, "its matrices are LoRA's", fast=False),
+}
+
+
+@dataclass(frozen=True)
 class SftConfig:
-    """Supervised fine-tuning with LoRA. Units stand in the reasons.
+    """Supervised fine-tuning. Units stand in the reasons.
 
     Raises:
         UsageError: a value that cannot work, in the words of the command line.
     """
 
+    method: str = _setting("lora", f"what is trained: {', '.join(METHODS)}")
     learning_rate: float = _setting(
         1.5e-3, "LoRA bears about ten times full tuning's rate; short trial runs did better with a higher rate, long ones need less"
     )
@@ -64,6 +93,7 @@ class SftConfig:
     seed: int = _setting(0, "order of the rows and start of the LoRA matrices")
 
     def __post_init__(self) -> None:
+        _check_method(self.method, self.last_layers)
         above_0 = ("learning_rate", "epochs", "rank", "alpha", "batch_size", "eval_batch_size", "micro_tokens", "max_length")
         from_0 = {
             "memory_limit": "0 (what is free) or a number of MB", "last_layers": "0 (all) or a number of layers",
@@ -82,7 +112,22 @@ class SftConfig:
 
     def explain(self) -> list[str]:
         """One line per setting: name, value, reason."""
-        return [f"{f.name:>16} = {getattr(self, f.name):<8g} {f.metadata['reason']}" for f in fields(self)]
+        reasons = {f.name: f.metadata["reason"] for f in fields(self)}
+        reasons["method"] = METHODS[self.method].about
+        if self.method != "lora":
+            reasons["learning_rate"] += f"; {self.method}: {METHODS[self.method].reason}"
+        values = {name: getattr(self, name) for name in reasons}
+        shown = {name: value if isinstance(value, str) else f"{value:g}" for name, value in values.items()}
+        return [f"{name:>16} = {shown[name]:<9} {reason}" for name, reason in reasons.items()]
+
+
+def _check_method(method: str, last_layers: int) -> None:
+    if method not in METHODS:
+        raise UsageError(f"{option('method')}: expected one of {', '.join(METHODS)}, found {method!r}.")
+    if method == "lora-last" and last_layers == 0:
+        raise UsageError(f"{option('last_layers')}: expected a number above 0 with --method lora-last, found 0; or use lora.")
+    if method == "full" and last_layers > 0:
+        raise UsageError(f"{option('last_layers')}: expected 0 with --method full, which trains all layers, found {last_layers}.")
 
 
 @dataclass(frozen=True)
@@ -92,6 +137,7 @@ class Profile:
     about: str
     model: str
     sft: SftConfig
+    last_layers: int = 8  # how many layers the method lora-last trains
     baseline_rows: int = 0  # test rows for every model of the comparison; 0 means all
     general_prompts: int = 0  # general prompts; 0 means all
     classifier_seeds: int = 1
@@ -106,6 +152,7 @@ PROFILES = {
         replace(
             _CPU, epochs=1, train_rows=32, general_rows=2, validation_rows=4, max_new_tokens=24, max_length=4096, micro_tokens=4000
         ),
+        last_layers=1,
         baseline_rows=20,
         general_prompts=4,
     ),
@@ -160,8 +207,15 @@ def profile(name: str) -> Profile:
 
 
 def sft_config(profile_name: str = "cpu", **changes: Any) -> SftConfig:
-    """The settings of a profile with `changes`; a change that is None leaves the profile's value."""
+    """The settings of a profile with `changes`; a change that is None leaves the profile's value.
+
+    A method other than LoRA brings its own learning rate (see `METHODS`), unless that is among the changes.
+    """
     known = {f.name for f in fields(SftConfig)}
     if unknown := sorted(set(changes) - known):
         raise UsageError(f"expected settings among {', '.join(sorted(known))}, found {', '.join(unknown)}.")
-    return replace(profile(profile_name).sft, **{key: value for key, value in changes.items() if value is not None})
+    own, given = profile(profile_name), {key: value for key, value in changes.items() if value is not None}
+    method = given.get("method", own.sft.method)
+    rate = METHODS[method].rate if method in METHODS else 1.0  # an unknown one is refused by the settings themselves
+    defaults = {"learning_rate": own.sft.learning_rate * rate} | ({"last_layers": own.last_layers} if method == "lora-last" else {})
+    return replace(own.sft, **(defaults | given))

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning with LoRA on a task's rows: loss on the answer only, exact, and as little computed as that allows.
+"""Supervised fine-tuning on a task's rows: loss on the answer only, exact, and as little computed as that allows.
 
 Rows of like length stand together, the LM head runs on labelled positions only, and the fast decoder (`llama`) does the rest where it
 applies. None of it changes the gradient.
@@ -11,10 +11,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.errors import DataError
+from ftlab.errors import DataError, UsageError
 from ftlab.generate import encode_example, shared_prefix_length
-from ftlab.lora import add_lora
-from ftlab.models import LoadedModel
+from ftlab.lora import make_trainable
+from ftlab.models import EMBEDDED, TINY, LoadedModel, free_disk
 from ftlab.task import Row, Task, stratified
 from ftlab.train.activations import ACTIVATIONS, keep_activations
 from ftlab.train.loop import Run, make_folder, micro_batches
@@ -24,6 +24,7 @@ from ftlab.train.rehearsal import longest_rehearsal, rehearsal_examples
 from ftlab.train.settings import SftConfig, decisive
 
 REHEARSAL = "rehearsal.json"  # answers of the untuned model, kept while a run may be resumed
+STORED = 7  # times the weights on disk: the best ones, a checkpoint with two moments each, and the next checkpoint being written
 
 
 def encode_rows(task: Task, rows: Sequence[Row], tokenizer: Any, max_length: int, text_weight: float = 1.0) -> list[Example]:
@@ -78,16 +79,20 @@ def mean_loss(answer_loss: AnswerLoss, examples: Sequence[Example], micro_tokens
 
 
 def sft_run(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, resume: bool = False) -> tuple[Run, Plan | None]:
-    """A run that is ready for its first step: rows encoded, general rows answered, memory planned, LoRA on `loaded`.
+    """A run that is ready for its first step: rows encoded, general rows answered, memory planned, `loaded` made trainable.
 
     Returns:
-        (the run, the memory plan; None where the fast decoder does not apply, which the estimate is made for).
+        (the run, the memory plan; None for architectures that no estimate is made for).
 
     Raises:
-        UsageError: `out` cannot be made, or there is too little memory; says what to lower.
-        DataError: over-length rows, or a checkpoint of another run.
+        UsageError: `out` cannot be made or is the base model's own folder, there is too little memory (says what to lower), or the method
+            is qlora, which `ftlab.stock.train_trl` trains.
+        DataError: over-length rows, a checkpoint of another run, or too little disk.
     """
+    if config.method == "qlora":
+        raise UsageError("--method qlora: expected trl's trainer, which loads the model in 4 bits, found our own; use ftlab train.")
     make_folder(out)
+    check_folder(loaded, config, out)
     rows = stratified(task.rows("train"), config.train_rows or len(task.rows("train")), task.class_field)
     examples = encode_rows(task, rows, loaded.tokenizer, config.max_length, config.text_weight)
     check_context(loaded, rows, examples, config.max_new_tokens)
@@ -96,12 +101,12 @@ def sft_run(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, re
     origin = {"config": decisive(asdict(config)), "task": task.hashes(), "base": loaded.sha256}
     # before anything is generated: too little memory is said at once, and what generating takes is not counted as held
     lengths = [*(len(ids) for ids, _, _ in examples), longest_rehearsal(loaded, config.general_rows, config.max_length)]
-    plan = plan_training(loaded, lengths, config, last_layers=config.last_layers)
+    plan = plan_training(loaded, lengths, config, last_layers=config.last_layers, method=config.method)
     if plan:
         config = replace(config, micro_tokens=plan.micro_tokens)
     keep = out / REHEARSAL
     examples += rehearsal_examples(loaded, config.general_rows, keep, config.max_length, batch_size=config.eval_batch_size)
-    loaded.model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers)
+    loaded.model = make_trainable(loaded.model, config)
     run = Run(
         loaded.model,
         config,
@@ -116,8 +121,23 @@ def sft_run(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, re
         run.load()
     ids = [ids for ids, _, _ in examples]
     states = keep_activations(loaded, ids, prefix, config.last_layers, out / ACTIVATIONS, micro_tokens=config.micro_tokens)
-    run.loss = AnswerLoss(loaded, prefix, checkpoint=bool(plan and plan.checkpoint), activations=states)
+    options = {"whole": config.method == "full", "checkpoint": bool(plan and plan.checkpoint), "activations": states}
+    run.loss = AnswerLoss(loaded, prefix, **options)
     return run, plan
+
+
+def check_folder(loaded: LoadedModel, config: SftConfig, out: Path) -> None:
+    """Whole weights have room in `out`, with their checkpoint, and do not overwrite those that they are tuned from.
+
+    Raises:
+        UsageError: `out` is the folder of the base model.
+        DataError: too little disk.
+    """
+    if config.method != "full":
+        return
+    if loaded.name not in (TINY, EMBEDDED) and out.resolve() == Path(loaded.name).resolve():
+        raise UsageError(f"--out: expected another folder than the base model's, whose weights would be overwritten, found {out}.")
+    free_disk(out, STORED * sum(p.numel() * p.itemsize for p in loaded.model.parameters()))
 
 
 def train_sft(
@@ -130,11 +150,12 @@ def train_sft(
     score: Callable[[LoadedModel], dict] | None = None,
     progress: bool = True,
 ) -> dict:
-    """Tune `loaded` on the task's training rows; the best adapter by validation score ends up in `out`.
+    """Tune `loaded` on the task's training rows; the best adapter (or model) by validation score ends up in `out`.
 
     Args:
-        loaded: the base model; on return its `model` is a peft model that carries the best adapter.
-        out: folder for adapter_model.safetensors, adapter_config.json and checkpoint.safetensors (for resuming; removed at the end).
+        loaded: the base model; on return its `model` is a peft model that carries the best adapter, or itself tuned in full.
+        out: folder for adapter_model.safetensors and adapter_config.json (full: what `load_model` takes) and checkpoint.safetensors (for
+            resuming; removed at the end).
         resume: go on from the checkpoint in `out`, which must come from the same settings and rows.
         score: scores generated text after each pass; returns numbers with the key "strict" (higher is better). Without it the
             negative validation loss decides.
@@ -145,8 +166,7 @@ def train_sft(
         "general_rows"}.
 
     Raises:
-        UsageError: `out` cannot be made, or there is too little memory.
-        DataError: over-length rows, or a checkpoint of another run.
+        UsageError, DataError: see `sft_run`.
         KeyboardInterrupt: after the state was saved.
     """
     out = Path(out)
@@ -161,6 +181,8 @@ def train_sft(
         return scores | (score(loaded) if score else {})
 
     run.train(measure, patience=config.patience, progress=progress)
+    if config.method == "full":
+        loaded.tokenizer.save_pretrained(out)
     (out / REHEARSAL).unlink(missing_ok=True)
     shutil.rmtree(out / ACTIVATIONS, ignore_errors=True)
     rows = min(config.train_rows or len(task.rows("train")), len(task.rows("train")))
