@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ftlab import __version__, data_cli
+from ftlab import __version__, data_cli, pretrain_cli
 from ftlab.bench import KINDS as BENCH_KINDS
 from ftlab.errors import DataError, FtlabError, UsageError
 from ftlab.generate import ENGINES, STOPS
@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     study.set_defaults(run=_study, after_stop="Run the same command to go on.")
 
     data_cli.add_commands(commands)
+    pretrain_cli.add_commands(commands)
 
     attempt = commands.add_parser("try", help="one message, base model and tuned model side by side")
     attempt.add_argument("text", metavar="TEXT")

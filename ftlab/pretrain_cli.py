@@ -1,0 +1,93 @@
+"""`ftlab pretrain` and `ftlab pretrain-study`: the faces of `ftlab.corpus`, `ftlab.train.pretrain` and `ftlab.pretrain_study`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+SETTINGS = {  # of `ftlab.train.pretrain.PretrainConfig`, that options override
+    "size": str, "objective": str, "vocabulary": int, "tokens": int, "block_tokens": int, "batch_blocks": int, "micro_blocks": int,
+    "learning_rate": float, "fact_share": float, "measurements": int, "seed": int,
+}  # fmt: skip
+STUDY_SETTINGS = {"size": str, "tokens": int, "vocabulary": int, "block_tokens": int, "micro_blocks": int}
+_AGAIN = "Run the same command with --resume to go on."
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands `pretrain` and `pretrain-study` to the parser of `ftlab`."""
+    train = commands.add_parser("pretrain", help="train a small model from nothing on text of this machine, a folder or a data set")
+    _text_options(train)
+    train.add_argument("--profile", default="cpu", help="smoke or cpu (default)")
+    _settings(train, SETTINGS)
+    train.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the model, which --model takes anywhere")
+    train.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
+    train.set_defaults(run=_pretrain, after_stop=_AGAIN)
+
+    study = commands.add_parser(
+        "pretrain-study", help="at equal compute: how much text, how clean, how diverse; filling gaps; scaling"
+    )
+    study.add_argument("kind", choices=("amount", "noise", "diversity", "fill", "scaling", "all"), metavar="KIND",
+                       help="amount, noise, diversity, fill, scaling or all")  # fmt: skip
+    _text_options(study)
+    study.add_argument("--profile", default="cpu", help="smoke or cpu (default)")
+    study.add_argument("--seeds", type=int, help="trainings of each arm (default: 3, and 1 for scaling)")
+    _settings(study, STUDY_SETTINGS)
+    study.add_argument(
+        "--out",
+        type=Path,
+        default=Path("runs") / "pretrain-study",
+        metavar="DIR",
+        help="folder for text and models (default: %(default)s)",
+    )
+    study.add_argument("--json", type=Path, metavar="OUT", help="write all figures as one JSON object here")
+    study.set_defaults(run=_study, after_stop="Run the same command to go on; finished arms are kept.")
+
+
+def _text_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--corpus",
+        default="packages",
+        metavar="TEXT",
+        help="packages (documentation of what is installed here; default), a folder or file of text, or hub:ID[:CONFIG]",
+    )
+    parser.add_argument("--limit-mb", type=float, default=0, help="megabytes of text at most (default: 0, all of it)")
+
+
+def _settings(parser: argparse.ArgumentParser, settings: dict) -> None:
+    for name, kind in settings.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="instead of the profile's value")
+
+
+def _given(args: argparse.Namespace, settings: dict) -> dict:
+    return {name: getattr(args, name) for name in settings}
+
+
+def _pretrain(args: argparse.Namespace) -> None:
+    from ftlab.corpus import corpus_text
+    from ftlab.train.pretrain import control_text, pretrain, pretrain_config, shared_corpus
+
+    config = pretrain_config(args.profile, **_given(args, SETTINGS))
+    corpus, first = shared_corpus(args.corpus, args.out / "corpus", limit_mb=args.limit_mb, reuse=args.resume)
+    say = print if first else lambda text: None
+    say(corpus_text(corpus))
+    lineage = pretrain(corpus, config, args.out, resume=args.resume)
+    training = lineage["training"]
+    say("\n".join(control_text(lineage)))
+    say(
+        f"{args.out}: {training['parameters']:,} parameters, {training['tokens']:,} tokens in {training['seconds'] / 60:.1f} minutes, "
+        f"perplexity {training['curve'][-1]['perplexity']:.1f}; take it anywhere with --model {args.out}"
+    )
+
+
+def _study(args: argparse.Namespace) -> None:
+    from ftlab.artifact import writer
+    from ftlab.corpus import HUB, corpus_text, gather
+    from ftlab.pretrain_study import pretrain_study, study_text
+
+    write = writer(args.json)
+    corpus = gather(args.corpus, args.out / "corpus", limit_mb=args.limit_mb, reuse=args.corpus.startswith(HUB))
+    print(corpus_text(corpus))
+    results = pretrain_study(
+        args.kind, corpus, args.out, profile_name=args.profile, seeds=args.seeds, **_given(args, STUDY_SETTINGS)
+    )
+    write(results)
+    print(study_text(results))
