@@ -174,8 +174,8 @@ def diversity_study(bench: Bench, seeds: int) -> dict:
     if len(sources) < 2:
         raise UsageError("pretrain-study diversity: expected a corpus of two sources (sub-folders) at least, found one.")
     narrow = make_blocks(bench.corpus, bench.config, bench.out / "narrow-text", tokenizer=bench.all.tokenizer, sources=sources[:1])
-    step = max(1, len(bench.all.train) // len(narrow.train))
-    wide = replace(bench.all, train=bench.all.train[::step][: len(narrow.train)])
+    n = min(len(narrow.train), bench.config.steps * bench.config.batch_blocks)  # more is never read
+    narrow, wide = (replace(blocks, train=_evenly(blocks.train, n)) for blocks in (narrow, bench.all))
     tests = {
         "same source": _held_out_of(bench, sources[:1], "on"), "other sources": _held_out_of(bench, sources[1:], "off")
     }  # fmt: skip
@@ -191,6 +191,13 @@ def diversity_study(bench: Bench, seeds: int) -> dict:
     for name in tests:
         found["effects"][name] = effect(*([arm.more[name] for arm in arms[kind]] for kind in ("narrow", "diverse")))
     return bench.about(seeds) | {"narrow_source": sources[0], "sources": len(sources)} | found
+
+
+def _evenly(blocks: Any, n: int) -> Any:
+    """n of the blocks, from the first to the last at equal distances."""
+    import numpy as np
+
+    return blocks[np.linspace(0, len(blocks) - 1, n).round().astype(int)]
 
 
 def _held_out_of(bench: Bench, sources: Sequence[str], name: str) -> Any:
