@@ -1,4 +1,4 @@
-"""`ftlab pretrain` and `ftlab pretrain-study`: the faces of `ftlab.corpus`, `ftlab.train.pretrain` and `ftlab.pretrain_study`."""
+"""`ftlab pretrain` and `ftlab pretrain-study`: the faces of `corpus`, `train.pretrain` and `pretrain_study`."""
 
 import argparse
 from pathlib import Path
@@ -39,6 +39,7 @@ def add_commands(commands: Any) -> None:
         help="folder for text and models (default: %(default)s)",
     )
     study.add_argument("--json", type=Path, metavar="OUT", help="write all figures as one JSON object here")
+    study.add_argument("--figures", type=Path, metavar="DIR", help="draw what was found into this folder")
     study.set_defaults(run=_study, after_stop="Run the same command to go on; finished arms are kept.")
 
 
@@ -70,6 +71,10 @@ def _pretrain(args: argparse.Namespace) -> None:
     say = print if first else lambda text: None
     say(corpus_text(corpus))
     lineage = pretrain(corpus, config, args.out, resume=args.resume)
+    if first:
+        from ftlab.pretrain_plots import pretraining_curve
+
+        pretraining_curve(lineage).savefig(args.out / "pretraining.png")
     training = lineage["training"]
     say("\n".join(control_text(lineage)))
     say(
@@ -91,3 +96,15 @@ def _study(args: argparse.Namespace) -> None:
     )
     write(results)
     print(study_text(results))
+    if args.figures:
+        _draw(results, args.figures)
+
+
+def _draw(results: dict, folder: Path) -> None:
+    from ftlab.pretrain_plots import effects, scaling
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if any("effects" in found for found in results.values()):
+        effects(results).savefig(folder / "effects.png")
+    if "scaling" in results:
+        scaling(results["scaling"]).savefig(folder / "scaling.png")

@@ -11,9 +11,9 @@ import ftlab
 PACKAGE = Path(ftlab.__file__).parent
 ORDER = [
     "errors", "language", "stats", "embed", "checks", "task", "datatools", "constrain", "llama", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "corpus", "train", "evaluate", "stock",
-    "baselines", "regress", "mainjob", "study", "pretrain_study", "cost", "bench", "bench_worker", "sidebyside", "plots", "report", "readme", "notebook", "data_cli", "pretrain_cli", "cli", "__main__",
+    "baselines", "regress", "mainjob", "study", "pretrain_study", "cost", "bench", "bench_worker", "sidebyside", "plots", "pretrain_plots", "report", "readme", "notebook", "data_cli", "pretrain_cli", "cli", "__main__",
 ]  # fmt: skip
-FACES = {"plots", "report", "readme", "notebook", "data_cli", "pretrain_cli", "cli", "sidebyside"}
+FACES = {"plots", "pretrain_plots", "report", "readme", "notebook", "data_cli", "pretrain_cli", "cli", "sidebyside"}
 
 
 def imports(path):

@@ -368,6 +368,15 @@ def test_the_lineage_says_what_it_was_made_from(trained, corpus):
     assert set(last["recall"]["by_exposure"]) == {str(n) for n in EXPOSURES}
 
 
+def test_the_curve_is_drawn_with_recall_beside_it(trained):
+    from ftlab.pretrain_plots import pretraining_curve
+
+    figure = pretraining_curve(trained[1])
+    assert len(figure.axes) == 2
+    assert f"to {trained[1]['training']['curve'][-1]['loss']:.2f} nats" in figure.get_label()
+    assert "of those stated 128 times" in figure.get_label()
+
+
 def test_bits_per_byte_are_the_loss_over_the_bytes_of_the_text(made):
     config, blocks = made
     model = new_model(SIZES["0.1M"], blocks.tokenizer).eval()
@@ -405,6 +414,7 @@ def test_the_command_trains_and_says_the_control(text, tmp_path, capsys):
     assert main(arguments) == 0
     assert "MB train" in capsys.readouterr().out
     assert json.loads((tmp_path / "m" / "lineage.json").read_text())["training"]["steps"] == 2
+    assert (tmp_path / "m" / "pretraining.png").stat().st_size > 1000
     assert main([*arguments, "--resume"]) == 0
     assert "not trained again" in capsys.readouterr().out
 

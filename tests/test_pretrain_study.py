@@ -167,11 +167,23 @@ def test_the_bill_is_six_times_parameters_times_tokens():
 def test_the_command_writes_points_law_and_bill(text, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(study.SCALES, "smoke", (("0.1M", "0.3M"), (1024, 2048, 4096)))
     arguments = ["pretrain-study", "scaling", "--corpus", str(text), "--profile", "smoke", "--block-tokens", "32"]
-    assert main([*arguments, "--out", str(tmp_path / "s"), "--json", str(tmp_path / "r.json")]) == 0
+    places = ["--out", str(tmp_path / "s"), "--json", str(tmp_path / "r.json"), "--figures", str(tmp_path / "f")]
+    assert main([*arguments, *places]) == 0
+    assert (tmp_path / "f" / "scaling.png").exists()
     found = json.loads((tmp_path / "r.json").read_text())["scaling"]
     assert len(found["points"]) == 6 and len(found["bill"]) == 6
     assert set(found["predicted_loss"]) == set(study.MODELS)
     assert "70B" in capsys.readouterr().out
+
+
+def test_figures_say_in_words_what_they_draw(bench):
+    from ftlab.pretrain_plots import effects
+
+    results = {"amount": study.amount_study(bench, seeds=2)}
+    figure = effects(results)
+    found = results["amount"]["effects"]["all held-out text"]
+    assert f"{found['difference']:+.2f} ({found['low']:+.2f} to {found['high']:+.2f})" in figure.get_label()
+    assert len(figure.axes[0].get_yticklabels()) == 1
 
 
 def test_an_unknown_study_is_wrong_use(bench, tmp_path):

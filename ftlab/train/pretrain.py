@@ -153,6 +153,8 @@ class Workers:
 
         count = int(os.environ.get("WORLD_SIZE", "1"))
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+        if device != "cpu":
+            torch.cuda.set_device(device)
         if count > 1 and not torch.distributed.is_initialized():
             torch.distributed.init_process_group("gloo" if device == "cpu" else "nccl")
         return cls(torch.distributed.get_rank() if count > 1 else 0, count, device)
