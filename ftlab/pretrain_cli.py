@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-SETTINGS = {  # of `ftlab.train.pretrain.PretrainConfig`, that options override
+SETTINGS = {  # of `ftlab.train.pretrain_settings.PretrainConfig`, that options override
     "size": str, "objective": str, "vocabulary": int, "tokens": int, "block_tokens": int, "batch_blocks": int, "micro_blocks": int,
     "learning_rate": float, "fact_share": float, "measurements": int, "seed": int,
 }  # fmt: skip
@@ -64,7 +64,8 @@ def _given(args: argparse.Namespace, settings: dict) -> dict:
 
 def _pretrain(args: argparse.Namespace) -> None:
     from ftlab.corpus import corpus_text
-    from ftlab.train.pretrain import control_text, pretrain, pretrain_config, shared_corpus
+    from ftlab.train.pretrain import control_text, pretrain, shared_corpus
+    from ftlab.train.pretrain_settings import pretrain_config
 
     config = pretrain_config(args.profile, **_given(args, SETTINGS))
     corpus, first = shared_corpus(args.corpus, args.out / "corpus", limit_mb=args.limit_mb, reuse=args.resume)

@@ -22,8 +22,10 @@ from ftlab.models import quiet_transformers, tune_cpu
 from ftlab.stats import crossed_bootstrap
 from ftlab.train.blocks import Blocks, make_blocks, read_blocks, write_tokens
 from ftlab.train.kept import read_kept, write_kept
+from ftlab.train.measures import block_losses
 from ftlab.train.objectives import SPECIALS, gap_batch, summed_loss
-from ftlab.train.pretrain import PretrainConfig, block_losses, check_memory, pretrain_config, pretrain_on
+from ftlab.train.pretrain import pretrain_on
+from ftlab.train.pretrain_settings import PretrainConfig, check_memory, pretrain_config
 
 WORTH = 0.05  # nats: the smallest difference of losses that is worth having
 SMALL = 16  # the small corpus is this part of the large one

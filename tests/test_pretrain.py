@@ -19,8 +19,10 @@ from ftlab.train import facts as facts_module
 from ftlab.train import pretrain as pretrain_module
 from ftlab.train.blocks import make_blocks, text_bytes, token_ids, train_tokenizer, write_tokens
 from ftlab.train.facts import EXPOSURES, Fact, invent, people_for, recall, statements
+from ftlab.train.measures import held_out_scores
 from ftlab.train.objectives import EOS, MASK, MIDDLE, NOTHING, OBJECTIVES, PREFIX, SPECIALS, SUFFIX, gap_batch, summed_loss
-from ftlab.train.pretrain import SIZES, PretrainConfig, Pretraining, check_memory, new_model, pretrain, pretrain_config
+from ftlab.train.pretrain import Pretraining, new_model, pretrain
+from ftlab.train.pretrain_settings import SIZES, PretrainConfig, check_memory, needed_mb, pretrain_config
 
 WORDS = "river stone garden letter winter market bridge candle forest window silver morning village harbour table summer".split()
 SMALL = {"size": "0.1M", "vocabulary": 300, "tokens": 2048, "block_tokens": 32, "batch_blocks": 8, "held_out_blocks": 4}
@@ -313,8 +315,8 @@ def test_too_little_memory_says_what_to_lower():
     check_memory(config, free_mb=10_000)
     with pytest.raises(UsageError, match="expected .* MB of free memory .* lower --micro-blocks"):
         check_memory(config, free_mb=20)
-    least = pretrain_module.needed_mb(config, config.vocabulary)
-    assert pretrain_module.needed_mb(replace(config, micro_blocks=1), config.vocabulary) < least
+    least = needed_mb(config, config.vocabulary)
+    assert needed_mb(replace(config, micro_blocks=1), config.vocabulary) < least
 
 
 @pytest.mark.parametrize(
@@ -380,7 +382,7 @@ def test_the_curve_is_drawn_with_recall_beside_it(trained):
 def test_bits_per_byte_are_the_loss_over_the_bytes_of_the_text(made):
     config, blocks = made
     model = new_model(SIZES["0.1M"], blocks.tokenizer).eval()
-    point = pretrain_module.held_out_scores(model, blocks, config, {})
+    point = held_out_scores(model, blocks, config, {})
     text = blocks.tokenizer.batch_decode([row[1:].tolist() for row in blocks.held_out[:4]], skip_special_tokens=True)
     size = sum(len(t.encode("utf-8", errors="surrogateescape")) for t in text)
     assert point["bits_per_byte"] == pytest.approx(point["loss"] * 4 * 31 / math.log(2) / size, rel=0.01)

@@ -5,20 +5,18 @@ seed and the number of the step alone; so a resumed run, and one that several pr
 """
 
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from ftlab import __version__
 from ftlab.artifact import LINEAGE, read_lineage, write_json
 from ftlab.corpus import Corpus, gather
-from ftlab.errors import DataError, UsageError
-from ftlab.models import free_memory_mb, quiet_transformers, tune_cpu
+from ftlab.errors import DataError
+from ftlab.models import quiet_transformers, tune_cpu
 from ftlab.task import file_sha256
-from ftlab.train.blocks import Blocks, make_blocks, text_bytes
+from ftlab.train.blocks import Blocks, make_blocks
 from ftlab.train.facts import asked, recall
 from ftlab.train.loop import (
     CHECKPOINT,
@@ -31,161 +29,12 @@ from ftlab.train.loop import (
     read_state,
     write_state,
 )
-from ftlab.train.objectives import OBJECTIVES, SPECIALS, Batch, bits, next_token, summed_loss
-from ftlab.train.settings import _setting, option
+from ftlab.train.measures import held_out_scores, samples
+from ftlab.train.objectives import OBJECTIVES, SPECIALS, Batch, summed_loss
+from ftlab.train.pretrain_settings import CONTEXT, SIZES, PretrainConfig, Size, check_memory
+from ftlab.train.workers import Workers
 
 WEIGHTS, TOKENS = "model.safetensors", "tokens"  # of a run's folder: the model's weights, and the text as numbers while it trains
-CONTEXT = 4096  # positions of the model: prompts of other commands are longer than a block; beyond one, positions are untrained
-SAMPLE_TOKENS, SAMPLES = 40, 2
-FREE = ("micro_blocks",)  # settings that change memory and time but no result
-
-
-@dataclass(frozen=True)
-class Size:
-    """Widths of a Llama; the vocabulary comes on top. Heads are 32 numbers wide, or 16 in the narrowest."""
-
-    hidden: int
-    inner: int
-    layers: int
-
-    @property
-    def heads(self) -> int:
-        return self.hidden // (32 if self.hidden >= 64 else 16)
-
-    def parameters(self, vocabulary: int) -> int:
-        """All of them: tied embeddings once, four attention and three inner matrices a layer, the norms."""
-        layer = 4 * self.hidden**2 + 3 * self.hidden * self.inner + 2 * self.hidden
-        return vocabulary * self.hidden + self.layers * layer + self.hidden
-
-
-SIZES = {  # by parameters with a vocabulary of 2048
-    "0.1M": Size(32, 96, 2), "0.3M": Size(64, 176, 3), "0.7M": Size(96, 256, 5), "1M": Size(128, 352, 4), "1.5M": Size(128, 352, 6),
-    "2M": Size(160, 432, 5), "3M": Size(192, 512, 6),
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """Pretraining from scratch. Units stand in the reasons.
-
-    Raises:
-        UsageError: a value that cannot work, in the words of the command line.
-    """
-
-    size: str = _setting("1M", "the model, by its parameters: about 10,000 tokens a second are trained on two cores")
-    objective: str = _setting("next-token", "what is asked of the model")
-    vocabulary: int = _setting(2048, "tokens at most: a larger one would take most of so small a model's parameters")
-    tokens: int = _setting(4_000_000, "tokens trained on in all, facts included; if the text has fewer, it is met again")
-    block_tokens: int = _setting(128, "tokens that are seen at once: longer ones cost more and teach so small a model little")
-    batch_blocks: int = _setting(16, "blocks per step: for so few tokens, more and smaller steps are worth more than steadier ones")
-    micro_blocks: int = _setting(16, "blocks computed at once: sets peak memory, changes no result")
-    learning_rate: float = _setting(3e-3, "small models bear high rates; it rises over the warm-up and falls to a tenth")
-    warmup: float = _setting(0.03, "share of the steps in which the rate rises from 0: the first gradients are the wildest")
-    weight_decay: float = _setting(0.1, "of the matrices, not of the norms: the usual value for pretraining")
-    max_grad_norm: float = _setting(1.0, "longer gradients are cut to this length: one odd batch cannot spoil the model")
-    fact_share: float = _setting(0.15, "share of the tokens that state invented facts, the positive control; 0 means none")
-    held_out_blocks: int = _setting(128, "blocks of held-out text that the loss is measured on")
-    measurements: int = _setting(10, "how often the loss is measured, evenly over the run")
-    seed: int = _setting(0, "start of the weights, order of the blocks, invented facts")
-
-    def __post_init__(self) -> None:
-        if self.size not in SIZES:
-            raise UsageError(f"--size: expected one of {', '.join(SIZES)}, found {self.size!r}.")
-        if self.objective not in OBJECTIVES:
-            raise UsageError(f"--objective: expected one of {', '.join(OBJECTIVES)}, found {self.objective!r}.")
-        above_0 = ("tokens", "batch_blocks", "micro_blocks", "learning_rate", "max_grad_norm", "held_out_blocks", "measurements")
-        for name in above_0:
-            if not getattr(self, name) > 0:  # subtle: not `x <= 0`, which a NaN passes
-                raise UsageError(f"{option(name)}: expected a number above 0, found {getattr(self, name)}.")
-        least = 256 + len(SPECIALS)
-        if not least <= self.vocabulary <= 65_536:
-            raise UsageError(f"--vocabulary: expected {least} (bytes and signs) to 65536, found {self.vocabulary}.")
-        if not 8 <= self.block_tokens <= CONTEXT:
-            raise UsageError(f"--block-tokens: expected 8 to {CONTEXT}, found {self.block_tokens}.")
-        for name, most in (("warmup", 1), ("fact_share", 0.9), ("weight_decay", 1)):
-            if not 0 <= getattr(self, name) < most:
-                raise UsageError(f"{option(name)}: expected 0 or more and below {most}, found {getattr(self, name)}.")
-        if self.tokens < self.batch_blocks * self.block_tokens:
-            raise UsageError(
-                f"--tokens: expected one batch at least ({self.batch_blocks} × {self.block_tokens}), found {self.tokens}."
-            )
-
-    @property
-    def steps(self) -> int:
-        return self.tokens // (self.batch_blocks * self.block_tokens)
-
-    def decisive(self) -> dict:
-        """The settings that the result depends on."""
-        return {name: value for name, value in asdict(self).items() if name not in FREE}
-
-    def explain(self) -> list[str]:
-        """One line per setting: name, value, reason."""
-        return [f"{f.name:>16} = {getattr(self, f.name)!s:<10} {f.metadata['reason']}" for f in fields(self)]
-
-
-PROFILES = {
-    "smoke": PretrainConfig(
-        size="0.1M", vocabulary=300, tokens=36_000, block_tokens=64, batch_blocks=16, held_out_blocks=4, measurements=2
-    ),
-    "cpu": PretrainConfig(),
-}
-
-
-def pretrain_config(profile_name: str = "cpu", **changes: Any) -> PretrainConfig:
-    """The settings of a profile with `changes`; a change that is None leaves the profile's value."""
-    if profile_name not in PROFILES:
-        raise UsageError(f"--profile: expected one of {', '.join(PROFILES)}, found {profile_name!r}.")
-    return replace(PROFILES[profile_name], **{key: value for key, value in changes.items() if value is not None})
-
-
-@dataclass(frozen=True)
-class Workers:
-    """The processes that share a run, started by `accelerate launch` or torchrun; one, if nothing started others."""
-
-    rank: int = 0
-    count: int = 1
-    device: str = "cpu"
-
-    @classmethod
-    def join(cls) -> "Workers":
-        """Find the others, and the device of this one."""
-        import torch
-
-        count = int(os.environ.get("WORLD_SIZE", "1"))
-        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-        if device != "cpu":
-            torch.cuda.set_device(device)
-        if count > 1 and not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("gloo" if device == "cpu" else "nccl")
-        return cls(torch.distributed.get_rank() if count > 1 else 0, count, device)
-
-    @property
-    def first(self) -> bool:
-        return self.rank == 0
-
-    def wrap(self, model: Any) -> Any:
-        """The model as it is trained: with several processes, gradients are averaged over them in the backward pass."""
-        if self.count == 1:
-            return model
-        from torch.nn.parallel import DistributedDataParallel
-
-        return DistributedDataParallel(model)
-
-    def total(self, value: float) -> float:
-        """The sum of a number over all processes."""
-        if self.count == 1:
-            return value
-        import torch
-
-        tensor = torch.tensor(value, dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(tensor)
-        return tensor.item()
-
-    def wait(self) -> None:
-        if self.count > 1:
-            import torch
-
-            torch.distributed.barrier()
 
 
 def new_model(size: Size, tokenizer: Any, seed: int = 0) -> Any:
@@ -208,29 +57,6 @@ def new_model(size: Size, tokenizer: Any, seed: int = 0) -> Any:
         return LlamaForCausalLM(config)
 
 
-def needed_mb(config: PretrainConfig, vocabulary: int) -> float:
-    """Megabytes that training takes on top of the loaded libraries: weights, gradients and AdamW's two moments, and one micro-batch."""
-    size = SIZES[config.size]
-    tokens = min(config.micro_blocks, config.batch_blocks) * config.block_tokens
-    layer = 12 * size.hidden + 4 * size.inner + size.heads * config.block_tokens  # kept for the backward pass, per token
-    return 4 * (4 * size.parameters(vocabulary) + tokens * (size.layers * layer + 4 * vocabulary)) / 1e6
-
-
-def check_memory(config: PretrainConfig, free_mb: float | None = None) -> None:
-    """Before anything is done: is there room?
-
-    Raises:
-        UsageError: there is not; says what to lower.
-    """
-    free_mb = free_memory_mb() if free_mb is None else free_mb
-    if (needed := needed_mb(config, config.vocabulary)) > free_mb:
-        raise UsageError(
-            f"--micro-blocks: expected {needed:.0f} MB of free memory for {min(config.micro_blocks, config.batch_blocks)} blocks of "
-            f"{config.block_tokens} tokens at once, found {free_mb:.0f} MB; lower --micro-blocks, --block-tokens or --vocabulary, or take "
-            "a smaller --size."
-        )
-
-
 def block_order(blocks: Blocks, config: PretrainConfig) -> Any:
     """Which block stands where in the whole run: every block of statements once, the rest passes over the corpus, all shuffled."""
     import numpy as np
@@ -241,21 +67,6 @@ def block_order(blocks: Blocks, config: PretrainConfig) -> Any:
     rest = total - len(stated)
     text = np.concatenate([draw.permutation(n) for _ in range(max(1, math.ceil(rest / n)))])[:rest]
     return draw.permutation(np.concatenate([text, stated]))
-
-
-def block_losses(model: Any, blocks: Any, objective: str, ids: dict[str, int], piece: int = 16) -> Any:
-    """Mean loss in nats of each block, an array (n,). What is cut or hidden is the same each time."""
-    import numpy as np
-    import torch
-
-    make = OBJECTIVES["masked"] if objective == "masked" else next_token
-    draw, found = np.random.default_rng(0), []
-    with torch.inference_mode():
-        for start in range(0, len(blocks), piece):
-            batch = make(np.asarray(blocks[start : start + piece], dtype=np.int64), draw, ids)
-            losses = summed_loss(model, batch, each=True).sum(1).double().cpu().numpy()
-            found.append(losses / (batch.labels >= 0).sum(1))
-    return np.concatenate(found)
 
 
 class Pretraining:
@@ -455,41 +266,6 @@ class Pretraining:
 def origin(config: PretrainConfig, corpus_sha256: str) -> dict:
     """What a run depends on, as its checkpoint says it."""
     return {"config": config.decisive(), "corpus": corpus_sha256}
-
-
-def held_out_scores(model: Any, blocks: Blocks, config: PretrainConfig, ids: dict[str, int]) -> dict:
-    """Loss in nats per token, perplexity, and bits per byte, which compares models of different vocabularies.
-
-    A masked model is asked for the hidden tokens, any other for the next one, whatever else it was trained on; bits per byte count the
-    text's own bytes, so they are told for the latter only.
-    """
-    import numpy as np
-
-    part = np.asarray(blocks.held_out[: config.held_out_blocks])
-    losses = block_losses(model, part, config.objective, ids)
-    loss = float(losses.mean())
-    point = {"loss": loss, "perplexity": math.exp(min(loss, 700))}
-    if config.objective != "masked":
-        size = text_bytes(blocks.tokenizer)[part[:, 1:]].sum()
-        point["bits_per_byte"] = bits(float(losses.sum()) * (config.block_tokens - 1)) / float(size)
-    return point
-
-
-def samples(model: Any, blocks: Blocks, seed: int) -> list[dict]:
-    """How the model goes on from the first words of held-out text: {"prompt", "text"}, drawn at temperature 0.8, the same each time."""
-    import torch
-
-    found, tokenizer = [], blocks.tokenizer
-    with torch.random.fork_rng(), torch.inference_mode():
-        torch.manual_seed(seed)
-        for row in blocks.held_out[:SAMPLES]:
-            prompt = torch.tensor([[int(i) for i in row[:8]]], device=model.device)
-            ids = model.generate(
-                input_ids=prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=SAMPLE_TOKENS, do_sample=True, temperature=0.8,
-                top_k=50, pad_token_id=tokenizer.pad_token_id,
-            )[0].tolist()  # fmt: skip
-            found.append({"prompt": tokenizer.decode(ids[:8]), "text": tokenizer.decode(ids[8:], skip_special_tokens=True)})
-    return found
 
 
 def curve_line(point: dict) -> str:
