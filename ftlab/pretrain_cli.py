@@ -4,11 +4,20 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-SETTINGS = {  # of `ftlab.train.pretrain_settings.PretrainConfig`, that options override
-    "size": str, "objective": str, "vocabulary": int, "tokens": int, "block_tokens": int, "batch_blocks": int, "micro_blocks": int,
-    "learning_rate": float, "fact_share": float, "measurements": int, "seed": int,
-}  # fmt: skip
-STUDY_SETTINGS = {"size": str, "tokens": int, "vocabulary": int, "block_tokens": int, "micro_blocks": int}
+SETTINGS = {  # of `ftlab.train.pretrain_settings.PretrainConfig`, that options override; their reasons are printed before training
+    "size": (str, "the model, by its parameters: 0.1M to 3M"),
+    "objective": (str, "next-token, fill-in-the-middle or masked"),
+    "vocabulary": (int, "tokens of the tokenizer at most"),
+    "tokens": (int, "tokens trained on in all"),
+    "block_tokens": (int, "tokens that are seen at once"),
+    "batch_blocks": (int, "blocks per step"),
+    "micro_blocks": (int, "blocks computed at once: less memory, the same result"),
+    "learning_rate": (float, "the highest rate"),
+    "fact_share": (float, "share of the tokens that state invented facts; 0 means none"),
+    "measurements": (int, "how often the loss is measured"),
+    "seed": (int, "of everything that is drawn"),
+}
+STUDY_SETTINGS = {name: SETTINGS[name] for name in ("size", "tokens", "vocabulary", "block_tokens", "micro_blocks")}
 _AGAIN = "Run the same command with --resume to go on."
 
 
@@ -54,8 +63,8 @@ def _text_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _settings(parser: argparse.ArgumentParser, settings: dict) -> None:
-    for name, kind in settings.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help="instead of the profile's value")
+    for name, (kind, about) in settings.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{about} (default: the profile's)")
 
 
 def _given(args: argparse.Namespace, settings: dict) -> dict:
