@@ -38,7 +38,7 @@ def _recall_panel(axes, recall: dict) -> str:
     axes.axhline(100 * recall["chance"], color="#8c8c8c", linewidth=1, linestyle=":", label="chance")
     axes.set_xticks(range(len(shares)), labels=list(shares))
     axes.set(ylim=(-4, 104), xlabel="times a fact was stated", ylabel="facts recalled, %")
-    axes.set_title(f"Invented facts, n = {min(s['n'] for s in shares.values())} or more a point (lines: 95 % interval)")
+    axes.set_title(f"n ≥ {min(s['n'] for s in shares.values())} facts a point (lines: 95 % interval)")
     axes.legend()
     told = ", ".join(f"{100 * s['share']:.0f} % of those stated {n} times" for n, s in shares.items())
     return f" Recalled were {told}."
