@@ -34,7 +34,7 @@ GAPS = (0.25, 0.5, 0.75)  # where in a block a token is left out
 OBJECTIVES = ("next-token", "fill-in-the-middle", "masked")
 STUDY_PROFILES = {
     "smoke": pretrain_config("smoke"),
-    "cpu": PretrainConfig(size="0.7M", tokens=400_000, vocabulary=1024, batch_blocks=8, micro_blocks=8, measurements=1),
+    "cpu": PretrainConfig(size="0.7M", tokens=400_000, vocabulary=1024, batch_blocks=4, micro_blocks=4, measurements=1),
 }
 SCALES = {  # sizes and tokens of the scaling study
     "smoke": (("0.1M", "0.3M"), (1024, 2048, 4096)),
