@@ -44,12 +44,15 @@ def next_token(blocks: Any, draw: Any = None, ids: dict[str, int] | None = None)
 
 
 def fill_in_the_middle(blocks: Any, draw: Any, ids: dict[str, int]) -> Batch:
-    """Half of the blocks are cut in three and told as prefix, suffix, middle; then each position says the token after it.
+    """Half of the blocks are cut in three and told as suffix, prefix, middle; then each position says the token after it.
+
+    The suffix comes first, so that the middle follows its prefix as in plain text. With the prefix first, a model of 0.7 M parameters did
+    not learn in 200,000 tokens to look back over the suffix: it was far worse at gaps than a next-token model.
 
     The length of the middle is drawn evenly on a logarithmic scale, so that short gaps are met as often as long ones. A block keeps its
     length: four of its tokens give way to the three signs and the end of the middle.
 
-    Source: Bavarian et al. (2022), Efficient Training of Language Models to Fill in the Middle.
+    Source: Bavarian et al. (2022), Efficient Training of Language Models to Fill in the Middle; this is their order SPM.
     """
     cut = blocks.copy()
     for row in range(len(blocks)):
@@ -62,9 +65,9 @@ def fill_in_the_middle(blocks: Any, draw: Any, ids: dict[str, int]) -> Batch:
 
 
 def told_around(content: Any, start: int, size: int, ids: dict[str, int]) -> list[int]:
-    """A text as prefix, suffix and then its middle of `size` tokens from `start` on, with the signs between; four tokens longer."""
+    """A text as suffix, prefix and then its middle of `size` tokens from `start` on, with the signs; four tokens longer."""
     before, middle, after = content[:start], content[start : start + size], content[start + size :]
-    return [ids[PREFIX], *before, ids[SUFFIX], *after, ids[MIDDLE], *middle, ids[EOS]]
+    return [ids[PREFIX], ids[SUFFIX], *after, ids[MIDDLE], *before, *middle, ids[EOS]]
 
 
 def masked(blocks: Any, draw: Any, ids: dict[str, int]) -> Batch:
@@ -123,7 +126,7 @@ def gap_batch(blocks: Any, at: int, objective: str, ids: dict[str, int]) -> tupl
         inputs, position = content.copy(), at
         inputs[:, at] = ids[MASK]
     elif objective == "fill-in-the-middle":
-        inputs, position = np.array([told_around(row, at, 1, ids) for row in content]), -3  # the sign before the middle
+        inputs, position = np.array([told_around(row, at, 1, ids) for row in content]), -3  # before the middle and the end
     else:
         inputs, position = content, at - 1
     labels = np.full_like(inputs, NOTHING)
