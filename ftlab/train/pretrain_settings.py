@@ -53,7 +53,7 @@ class PretrainConfig:
         8, "blocks per step: with few tokens, 4 gave a lower loss and more recall than 8, at the same speed"
     )
     micro_blocks: int = _setting(8, "blocks computed at once: sets peak memory, changes no result")
-    learning_rate: float = _setting(6e-3, "so small a model bears it: half and a quarter of it left a higher loss and less recall")
+    learning_rate: float = _setting(6e-3, "so small a model bears it: half of it left a higher loss and less recall in a trial run")
     warmup: float = _setting(0.03, "share of the steps in which the rate rises from 0: the first gradients are the wildest")
     weight_decay: float = _setting(0.1, "of the matrices, not of the norms: the usual value for pretraining")
     max_grad_norm: float = _setting(1.0, "longer gradients are cut to this length: one odd batch cannot spoil the model")
