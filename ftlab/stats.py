@@ -173,3 +173,25 @@ def calibration(confidences: Sequence[float], hits: Sequence[bool], bins: int = 
         "n": n, "brier": sum(own) / n, "base_rate": base, "base_brier": sum(constant) / n, "gain": (sum(constant) - sum(own)) / n,
         "low": low, "high": high, "ece": sum(abs(b["confidence"] - b["hit_rate"]) * b["n"] for b in table) / n, "bins": table,
     }  # fmt: skip
+
+
+def crossed_bootstrap(gains: Sequence[Sequence[float]], rounds: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of the mean of gains[run][row], where every run saw the same rows: runs and rows are both resampled.
+
+    With few runs the interval is too narrow for what happens between them; look at the runs' own means too.
+
+    Raises:
+        ValueError: no runs, no rows, or runs with different numbers of rows.
+
+    Source: Owen (2007), The pigeonhole bootstrap, Ann. Appl. Stat. 1(2), 386-411.
+    """
+    if not gains or not gains[0] or len({len(row) for row in gains}) > 1:
+        raise ValueError(f"crossed_bootstrap: expected runs of equal length >= 1, found lengths {[len(row) for row in gains]}.")
+    rng, runs, n = Random(seed), len(gains), len(gains[0])
+    means = []
+    for _ in range(rounds):
+        picked = rng.choices(gains, k=runs)
+        rows = rng.choices(range(n), k=n)
+        means.append(sum(row[i] for row in picked for i in rows) / (runs * n))
+    means.sort()
+    return means[int(0.025 * rounds)], means[int(0.975 * rounds) - 1]

@@ -1,4 +1,5 @@
-"""Training: settings with their reasons (`settings`), supervised fine-tuning (`sft`) and tuning by preferences (`preference`)."""
+"""Training: settings with their reasons (`settings`), supervised fine-tuning (`sft`), tuning by preferences (`preference`), and pretraining
+from scratch (`pretrain`)."""
 
 from ftlab.train.preference import DpoConfig, train_dpo
 from ftlab.train.settings import PROFILES, SftConfig, sft_config

@@ -78,7 +78,7 @@ def rate_at(step: int, steps: int, config: LoopConfig) -> float:
     return config.learning_rate * (1 - 0.9 * (step - warm) / max(1, steps - warm))
 
 
-class _Stop:
+class Stop:
     """Ctrl-C asks for a stop after the current step; a second one stops at once."""
 
     def __init__(self) -> None:
@@ -175,7 +175,7 @@ class Run:
             KeyboardInterrupt: after the state was saved.
         """
         (self.out / LINEAGE).unlink(missing_ok=True)
-        stop = _Stop()
+        stop = Stop()
         with stop.listening():
             while self.epoch < self.config.epochs and not self.out_of_patience(patience):
                 self.train_epoch(stop, progress)
@@ -185,7 +185,7 @@ class Run:
                     raise KeyboardInterrupt
         self.finish()
 
-    def train_epoch(self, stop: _Stop, progress: bool) -> None:
+    def train_epoch(self, stop: Stop, progress: bool) -> None:
         from tqdm import tqdm
 
         plan = plan_epoch(self.lengths, self.config.batch_size, self.config.seed, self.epoch)
@@ -254,25 +254,9 @@ class Run:
         Raises:
             DataError: the disk is full or cannot be written; the old checkpoint is still there.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
         tensors = {f"lora.{name}": p.detach().contiguous() for name, p in self.named.items()}
-        for name, p in self.named.items():
-            tensors |= {
-                f"{key}.{name}": self.optimizer.state[p][key] for key in ("exp_avg", "exp_avg_sq", "step") if self.optimizer.state
-            }
-        place, partial = self.out / CHECKPOINT, self.out / f"{CHECKPOINT}.partial"
-        try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, partial, metadata={"state": json.dumps(self._counters() | {"origin": self.origin})})
-            os.replace(partial, place)
-        except (OSError, SafetensorError) as error:  # the latter is what a full disk comes as
-            partial.unlink(missing_ok=True)
-            reason = getattr(error, "strerror", None) or error
-            raise DataError(
-                f"{place}: the checkpoint could not be written ({reason}); make room or choose another --out."
-            ) from None
+        tensors |= optimizer_tensors(self.optimizer, self.named)
+        write_state(self.out / CHECKPOINT, tensors, self._counters() | {"origin": self.origin})
         self.saved_at = time.monotonic()
 
     def _counters(self) -> dict:
@@ -285,29 +269,13 @@ class Run:
         Raises:
             DataError: it is damaged, or belongs to other settings, rows or another base model.
         """
-        import torch
-        from safetensors import safe_open
-
         place = self.out / CHECKPOINT
         if not place.exists():
             return
-        try:
-            with safe_open(place, "pt") as file:
-                state = json.loads(file.metadata()["state"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-        except Exception as error:  # safetensors raises its own kinds for each sort of damage
-            raise DataError(f"{place}: the checkpoint is damaged ({error}); delete the file to start afresh.") from None
-        if different := _differences(json.loads(json.dumps(self.origin)), state["origin"]):
-            raise DataError(
-                f"{place}: made with other {', '.join(different)}; use the same, or another --out, or leave out --resume."
-            )
+        tensors, state = read_state(place, self.origin)
         for name in self._counters():
             setattr(self, name, state[name])
-        with torch.no_grad():
-            for name, p in self.named.items():
-                p.copy_(tensors[f"lora.{name}"])
-                if f"step.{name}" in tensors:
-                    self.optimizer.state[p] = {key: tensors[f"{key}.{name}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+        put_tensors(tensors, "lora", self.optimizer, self.named)
 
     def finish(self) -> None:
         """Put the best weights into the model and drop the checkpoint."""
@@ -327,7 +295,65 @@ class Run:
         }
 
 
-def _differences(now: dict, then: dict) -> list[str]:
+def optimizer_tensors(optimizer: Any, named: dict[str, Any]) -> dict[str, Any]:
+    """What AdamW remembers of each parameter, by names that a checkpoint can hold."""
+    if not optimizer.state:
+        return {}
+    return {f"{key}.{name}": optimizer.state[p][key] for name, p in named.items() for key in ("exp_avg", "exp_avg_sq", "step")}
+
+
+def put_tensors(tensors: dict[str, Any], prefix: str, optimizer: Any, named: dict[str, Any]) -> None:
+    """Put a checkpoint's tensors back into the parameters, where they stand under `prefix`, and into the optimizer."""
+    import torch
+
+    with torch.no_grad():
+        for name, p in named.items():
+            p.copy_(tensors[f"{prefix}.{name}"])
+            if f"step.{name}" in tensors:
+                moments = {key: tensors[f"{key}.{name}"].to(p.device) for key in ("exp_avg", "exp_avg_sq")}
+                optimizer.state[p] = {"step": tensors[f"step.{name}"], **moments}
+
+
+def write_state(place: Path, tensors: dict[str, Any], state: dict) -> None:
+    """Write a checkpoint, in the place of the old one in one step: tensors, and what JSON can hold in the file's header.
+
+    Raises:
+        DataError: the disk is full or cannot be written; the old checkpoint is still there.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    partial = place.with_name(f"{place.name}.partial")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata={"state": json.dumps(state)})
+        os.replace(partial, place)
+    except (OSError, SafetensorError) as error:  # the latter is what a full disk comes as
+        partial.unlink(missing_ok=True)
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{place}: the checkpoint could not be written ({reason}); make room or choose another --out.") from None
+
+
+def read_state(place: Path, origin: dict) -> tuple[dict[str, Any], dict]:
+    """(tensors, state) of a checkpoint.
+
+    Raises:
+        DataError: it is damaged, or of another origin: other settings, rows or another base model.
+    """
+    from safetensors import safe_open
+
+    try:
+        with safe_open(place, "pt") as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except Exception as error:  # safetensors raises its own kinds for each sort of damage
+        raise DataError(f"{place}: the checkpoint is damaged ({error}); delete the file to start afresh.") from None
+    if different := differences(json.loads(json.dumps(origin)), state["origin"]):
+        raise DataError(f"{place}: made with other {', '.join(different)}; use the same, or another --out, or leave out --resume.")
+    return tensors, state
+
+
+def differences(now: dict, then: dict) -> list[str]:
     """What differs between two origins: settings with both values, anything else (hashes) by its name."""
     ours, theirs = now.get("config", {}), then.get("config", {})
     names = [name for name in {**theirs, **ours} if ours.get(name) != theirs.get(name)]
