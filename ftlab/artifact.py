@@ -17,6 +17,7 @@ from ftlab.models import LoadedModel, free_disk
 from ftlab.task import Task, file_sha256
 
 WEIGHTS, CONFIG, LINEAGE = "adapter_model.safetensors", "adapter_config.json", "lineage.json"
+REWARD = "reward"  # the method of a reward model, in its lineage
 
 
 def save_adapter_weights(model: Any, folder: Path) -> None:
@@ -92,11 +93,40 @@ def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
     An adapter of a kind that has no place in the weights stays beside them: `loaded.model` is then a peft model, and stderr says so.
 
     Raises:
-        UsageError: no adapter there, or it was made for another base model.
+        UsageError: no adapter there, or it was made for another base model or to score replies.
         DataError: its weights are damaged.
     """
-    from peft import PeftModel
+    lineage = checked_lineage(loaded, folder)
+    loaded.model = _merged(read_adapter(loaded.model, folder), folder)
+    loaded.adapter_sha256 = adapter_identity(folder)
+    return lineage
 
+
+def attach_adapter(loaded: LoadedModel, folder: Path) -> dict:
+    """Put the LoRA adapter in `folder` on `loaded.model`, its matrices free to be tuned further, and return its lineage.
+
+    Raises:
+        UsageError: see `apply_adapter`; or it is no LoRA adapter.
+        DataError: see `apply_adapter`.
+    """
+    lineage = checked_lineage(loaded, folder)
+    adapted = read_adapter(loaded.model, folder, is_trainable=True)
+    if (kind := adapted.active_peft_config.peft_type.value) != "LORA":
+        raise UsageError(f"--adapter: expected a LoRA adapter to go on from, found {kind} in {folder}; choose another, or --base.")
+    loaded.model = adapted
+    loaded.adapter_sha256 = adapter_identity(folder)
+    return lineage
+
+
+def checked_lineage(loaded: LoadedModel, folder: Path, *, scores: bool = False) -> dict:
+    """The lineage of the adapter in `folder`, which is there, undamaged and made for `loaded`.
+
+    Args:
+        scores: whether a reward model's adapter is wanted, which scores replies instead of writing them.
+
+    Raises:
+        UsageError, DataError: see `apply_adapter`.
+    """
     if not (folder / WEIGHTS).exists():
         raise UsageError(f"--adapter: expected a folder with {WEIGHTS}, found none in {folder}.")
     lineage = read_lineage(folder)
@@ -112,13 +142,20 @@ def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
             f"{folder / WEIGHTS}: expected SHA-256 {lineage.get('adapter_sha256', '')[:12]}… (lineage.json), found {found[:12]}…; "
             "the adapter is damaged, get it again."
         )
+    if (lineage.get("method") == REWARD) != scores:
+        kinds = ("an adapter that writes replies", "a reward model, which scores them")
+        raise UsageError(f"{folder}: expected {kinds[scores]}, found {kinds[not scores]}; choose another folder.")
+    return lineage
+
+
+def read_adapter(model: Any, folder: Path, **options: Any) -> Any:
+    """`model` as a peft model with the adapter in `folder`."""
+    from peft import PeftModel
+
     try:
-        adapted = PeftModel.from_pretrained(loaded.model, str(folder), local_files_only=True)
+        return PeftModel.from_pretrained(model, str(folder), local_files_only=True, **options)
     except Exception as error:  # peft and safetensors raise many kinds for a damaged or foreign file
         raise DataError(f"{folder}: the adapter cannot be read ({_reason(error)}); get it again.") from None
-    loaded.model = _merged(adapted, folder)
-    loaded.adapter_sha256 = adapter_identity(folder)
-    return lineage
 
 
 def shipped_adapter(task: Task, given: Path | None = None) -> Path:

@@ -4,6 +4,7 @@ loop is not made for (GPUs, several devices).
 Settings are those that a careful user of trl would choose on the device at hand; nothing is made slow on purpose.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from ftlab.train.settings import SftConfig
 from ftlab.train.sft import REHEARSAL, encode_rows, mean_loss
 
 
-def _trl() -> Any:
+def import_trl() -> Any:
     try:
         import trl
     except ImportError:
@@ -38,13 +39,20 @@ def lora_config(rank: int, alpha: int) -> Any:
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def _arguments(config: Any, out: Path) -> dict:
-    """Training arguments that both trainers share: 32-bit on a CPU, bfloat16 on a GPU; nothing is logged or sent anywhere."""
+def training_arguments(config: Any, out: Path) -> dict:
+    """Training arguments that trl's trainers share: 32-bit on a CPU, bfloat16 on a GPU; nothing is logged or sent anywhere.
+
+    A step's batch is shared out among the processes, if there are several.
+    """
     import torch
 
-    gpu = torch.cuda.is_available()
+    gpu, processes = torch.cuda.is_available(), int(os.environ.get("WORLD_SIZE", "1"))
+    if config.batch_size % processes:
+        raise UsageError(
+            f"--batch-size: expected a multiple of the {processes} processes, which share it out, found {config.batch_size}."
+        )
     return {
-        "output_dir": str(out), "per_device_train_batch_size": config.batch_size, "num_train_epochs": config.epochs,
+        "output_dir": str(out), "per_device_train_batch_size": config.batch_size // processes, "num_train_epochs": config.epochs,
         "learning_rate": config.learning_rate, "warmup_steps": config.warmup, "max_grad_norm": config.max_grad_norm,
         "max_length": config.max_length, "use_cpu": not gpu, "bf16": gpu, "gradient_checkpointing": False, "seed": config.seed,
         "report_to": "none", "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True, "dataloader_pin_memory": gpu,
@@ -59,7 +67,7 @@ def sft_trainer(loaded: LoadedModel, examples: Sequence[Example], config: SftCon
     Raises:
         UsageError: trl is not installed, or an example carries another weight than 1.
     """
-    trl = _trl()
+    trl = import_trl()
     from datasets import Dataset
 
     if any(w != 1.0 for _, _, weights in examples for w in weights):
@@ -67,7 +75,7 @@ def sft_trainer(loaded: LoadedModel, examples: Sequence[Example], config: SftCon
             "--trainer trl: expected text_weight 1, since trl's trainer weighs every token alike; set --text-weight 1."
         )
     rows = [{"input_ids": list(ids), "labels": [-100] * start + list(ids[start:])} for ids, start, _ in examples]
-    arguments = trl.SFTConfig(**_arguments(config, out), train_sampling_strategy="group_by_length")
+    arguments = trl.SFTConfig(**training_arguments(config, out), train_sampling_strategy="group_by_length")
     return trl.SFTTrainer(
         model=add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed, last_layers=config.last_layers),
         args=arguments,
@@ -88,7 +96,7 @@ def train_trl(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, 
         UsageError: trl is not installed, `out` cannot be made, or a memory limit is set, which trl knows nothing of.
         DataError: over-length rows.
     """
-    _trl()
+    import_trl()
     make_folder(out)
     if config.memory_limit:
         raise UsageError(
@@ -121,24 +129,27 @@ def train_trl(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, 
 
 
 def dpo_trainer(loaded: LoadedModel, pairs: Sequence[dict], config: Any, out: Path) -> Any:
-    """trl's DPOTrainer on texts {"prompt", "chosen", "rejected"}, the reference computed once, with an SFT term.
+    """trl's DPOTrainer on texts {"prompt", "chosen", "rejected"}, with an SFT term; one process computes the reference once, several compute it step by step.
+
+    LoRA matrices that `loaded` carries are tuned further, from where they stand; else new ones are added.
 
     Raises:
         UsageError: trl is not installed.
     """
-    trl = _trl()
+    trl = import_trl()
     from datasets import Dataset
 
     arguments = trl.DPOConfig(
-        **_arguments(config, out), beta=config.beta, loss_type=["sigmoid", "sft"], loss_weights=[1.0, config.sft_weight],
-        precompute_ref_log_probs=True,
+        **training_arguments(config, out), beta=config.beta, loss_type=["sigmoid", "sft"], loss_weights=[1.0, config.sft_weight],
+        # subtle: trl keeps what it computed in a temporary folder of the first process, where others do not find it
+        precompute_ref_log_probs=int(os.environ.get("WORLD_SIZE", "1")) == 1,
     )  # fmt: skip
     return trl.DPOTrainer(
         model=loaded.model,
         args=arguments,
         train_dataset=Dataset.from_list(list(pairs)),
         processing_class=loaded.tokenizer,
-        peft_config=lora_config(config.rank, config.alpha),
+        peft_config=None if hasattr(loaded.model, "peft_config") else lora_config(config.rank, config.alpha),
     )
 
 

@@ -10,10 +10,10 @@ import ftlab
 
 PACKAGE = Path(ftlab.__file__).parent
 ORDER = [
-    "errors", "language", "stats", "embed", "checks", "task", "datatools", "constrain", "llama", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "train", "evaluate", "stock",
-    "baselines", "regress", "mainjob", "study", "cost", "bench", "bench_worker", "sidebyside", "plots", "report", "readme", "notebook", "data_cli", "cli", "__main__",
+    "errors", "language", "stats", "embed", "checks", "task", "datatools", "constrain", "sample", "llama", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "train", "evaluate", "stock", "trl_runs",
+    "baselines", "regress", "mainjob", "prefer", "reward", "bestofn", "rl", "study", "cost", "bench", "bench_worker", "sidebyside", "plots", "report", "readme", "notebook", "data_cli", "preference_cli", "cli", "__main__",
 ]  # fmt: skip
-FACES = {"plots", "report", "readme", "notebook", "data_cli", "cli", "sidebyside"}
+FACES = {"plots", "report", "readme", "notebook", "data_cli", "preference_cli", "cli", "sidebyside"}
 
 
 def imports(path):

@@ -145,7 +145,31 @@ def profile(name: str) -> Profile:
 
 def sft_config(profile_name: str = "cpu", **changes: Any) -> SftConfig:
     """The settings of a profile with `changes`; a change that is None leaves the profile's value."""
-    known = {f.name for f in fields(SftConfig)}
+    return changed(profile(profile_name).sft, changes)
+
+
+def changed(config: Any, changes: dict) -> Any:
+    """Settings (any dataclass) with `changes`; a change that is None leaves the value as it is.
+
+    Raises:
+        UsageError: there is no such setting, or a value that cannot work.
+    """
+    known = {f.name for f in fields(config)}
     if unknown := sorted(set(changes) - known):
         raise UsageError(f"expected settings among {', '.join(sorted(known))}, found {', '.join(unknown)}.")
-    return replace(profile(profile_name).sft, **{key: value for key, value in changes.items() if value is not None})
+    return replace(config, **{key: value for key, value in changes.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class MethodProfile:
+    """What one word on the command line sets for a way of tuning other than supervised."""
+
+    about: str
+    model: str
+    config: Any
+
+
+def method_profile(profiles: dict[str, MethodProfile], name: str) -> MethodProfile:
+    if name not in profiles:
+        raise UsageError(f"--profile: expected one of {', '.join(profiles)}, found {name!r}.")
+    return profiles[name]
