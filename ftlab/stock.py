@@ -129,8 +129,9 @@ def train_trl(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, 
 
 
 def dpo_trainer(loaded: LoadedModel, pairs: Sequence[dict], config: Any, out: Path) -> Any:
-    """trl's DPOTrainer on texts {"prompt", "chosen", "rejected"}, with an SFT term; one process computes the reference once, several compute it step by step.
+    """trl's DPOTrainer on texts {"prompt", "chosen", "rejected"}, with an SFT term.
 
+    One process computes the reference once, several compute it step by step.
     LoRA matrices that `loaded` carries are tuned further, from where they stand; else new ones are added.
 
     Raises:

@@ -12,6 +12,7 @@ from ftlab.artifact import write_json
 from ftlab.errors import DataError
 from ftlab.models import LoadedModel
 from ftlab.stock import import_trl, training_arguments
+from ftlab.train.loop import plan_epoch
 
 CHECKPOINTS = "checkpoints"  # of trl's trainers, in the run's folder
 
@@ -29,17 +30,18 @@ def reward_trainer(model: Any, tokenizer: Any, pairs: Sequence[Any], held_out: S
     from datasets import Dataset
 
     def rows(part: Sequence[Any]) -> Any:
-        texts = [{"chosen_ids": [*p.prompt, *p.chosen], "rejected_ids": [*p.prompt, *p.rejected]} for p in part]
-        return Dataset.from_list([text | {"length": max(map(len, text.values()))} for text in texts])
+        return Dataset.from_list([{"chosen_ids": [*p.prompt, *p.chosen], "rejected_ids": [*p.prompt, *p.rejected]} for p in part])
 
     watch = {"eval_strategy": "steps", "eval_steps": config.log_every, "per_device_eval_batch_size": config.batch_size}
     arguments = training_arguments(config, out) | _checkpointed(out, config.log_every) | (watch if held_out else {})
-    # trl counts the lengths, by which rows are grouped, as unused; and it leaves out long pairs silently, where ours were refused before
-    arguments |= {"remove_unused_columns": False, "max_length": None}
+    arguments["max_length"] = None  # trl leaves out longer pairs silently; ours were refused before
+    # subtle: trl's own grouping by length takes another order after a pause, so the steps are planned here, the same in each pass
+    steps = plan_epoch([p.tokens for p in pairs], config.batch_size, config.seed, 0)
+    order = [i for step in sorted(steps, key=len, reverse=True) for i in step]  # a short step last, or all after it would be mixed
     return trl.RewardTrainer(
         model=model,
-        args=trl.RewardConfig(**arguments, train_sampling_strategy="group_by_length", logging_steps=config.log_every),
-        train_dataset=rows(pairs),
+        args=trl.RewardConfig(**arguments, train_sampling_strategy="sequential", logging_steps=config.log_every),
+        train_dataset=rows([pairs[i] for i in order]),
         eval_dataset=rows(held_out) if held_out else None,
         processing_class=tokenizer,
     )

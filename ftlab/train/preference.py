@@ -401,9 +401,10 @@ def prepare_dpo(
         run.load()
     checkpoint = bool(plan and plan.checkpoint)
     weights = {"beta": config.beta, "sft_weight": config.sft_weight}
-    pair_loss = DpoLoss(loaded, common_prefix(encoded), **weights, checkpoint=checkpoint)
+    prefix = common_prefix(encoded + watched)
+    pair_loss = DpoLoss(loaded, prefix, **weights, checkpoint=checkpoint)
     by_dpo = config.objective == "dpo"
-    run.loss = pair_loss if by_dpo else AnswerLoss(loaded, common_prefix(encoded), checkpoint=checkpoint, say=lambda _: None)
+    run.loss = pair_loss if by_dpo else AnswerLoss(loaded, prefix, checkpoint=checkpoint, say=lambda _: None)
     followed = judged[len(pairs) :] or judged
     measure = partial(_measure, pair_loss.logps, followed, config.micro_tokens)
     run.plan, run.watch, run.watch_every = plan, measure if held_out else None, config.watch_every
