@@ -22,6 +22,7 @@ from ftlab.task import Task, file_sha256
 
 WEIGHTS, CONFIG, LINEAGE = "adapter_model.safetensors", "adapter_config.json", "lineage.json"
 MODEL, MODEL_CONFIG = "model.safetensors", "config.json"  # of a model that was tuned in all its weights
+REWARD = "reward"  # the method of a reward model, in its lineage
 
 
 def save_tuned(model: Any, folder: Path, state: dict | None = None) -> None:
@@ -183,12 +184,12 @@ def apply_adapter(loaded: LoadedModel, folder: Path) -> dict:
     An adapter of a kind that has no place in the weights stays beside them: `loaded.model` is then a peft model, and stderr says so.
 
     Raises:
-        UsageError: no adapter there, or it was made for another base model or chat template.
+        UsageError: no adapter there, or it was made for another base model or chat template, or to score replies.
         DataError: its weights are damaged.
     """
     lineage = checked_lineage(loaded, folder)
     if tuned_file(folder, lineage).name == WEIGHTS:
-        loaded.model = _merged(_adapted(loaded, folder), folder)
+        loaded.model = _merged(read_adapter(loaded.model, folder), folder)
     else:
         read_model_weights(loaded.model, folder)
         loaded.model = loaded.model.eval()
@@ -211,7 +212,7 @@ def swapped_in(loaded: LoadedModel, folder: Path) -> Iterator[dict]:
 
     lineage = swappable_lineage(loaded, folder)
     base, before = loaded.model, loaded.adapter_sha256
-    adapted = _adapted(loaded, folder)
+    adapted = read_adapter(loaded.model, folder)
     layers = [module.get_base_layer() for module in adapted.modules() if isinstance(module, BaseTunerLayer)]
     originals = {p: p.detach().clone() for layer in layers for p in layer.parameters()}
     try:
@@ -251,11 +252,32 @@ def swappable_lineage(loaded: LoadedModel, folder: Path) -> dict:
     return lineage
 
 
-def checked_lineage(loaded: LoadedModel, folder: Path) -> dict:
-    """The lineage of what was tuned in `folder`, which is there, whole, and made for this model and its chat template.
+def attach_adapter(loaded: LoadedModel, folder: Path) -> dict:
+    """Put the LoRA adapter in `folder` on `loaded.model`, its matrices free to be tuned further, and return its lineage.
 
     Raises:
-        UsageError: nothing there, or it was made for another base model or chat template.
+        UsageError: see `apply_adapter`; or it is no LoRA adapter.
+        DataError: see `apply_adapter`.
+    """
+    lineage = checked_lineage(loaded, folder)
+    if tuned_file(folder, lineage).name != WEIGHTS:
+        raise UsageError(f"--adapter: expected a LoRA adapter to go on from, found a model tuned in all its weights in {folder}.")
+    adapted = read_adapter(loaded.model, folder, is_trainable=True)
+    if (kind := adapted.active_peft_config.peft_type.value) != "LORA":
+        raise UsageError(f"--adapter: expected a LoRA adapter to go on from, found {kind} in {folder}; choose another, or --base.")
+    loaded.model = adapted
+    loaded.adapter_sha256 = adapter_identity(folder)
+    return lineage
+
+
+def checked_lineage(loaded: LoadedModel, folder: Path, *, scores: bool = False) -> dict:
+    """The lineage of what was tuned in `folder`, which is there, whole, and made for this model and its chat template.
+
+    Args:
+        scores: whether a reward model's adapter is wanted, which scores replies instead of writing them.
+
+    Raises:
+        UsageError: nothing there, it was made for another base model or chat template, or it is of the other kind.
         DataError: its weights are not those that the lineage speaks of.
     """
     lineage = read_lineage(folder)
@@ -281,15 +303,18 @@ def checked_lineage(loaded: LoadedModel, folder: Path) -> dict:
             f"{weights}: expected SHA-256 {lineage.get('adapter_sha256', '')[:12]}… (lineage.json), found {found[:12]}…; "
             "the adapter is damaged, get it again."
         )
+    if (lineage.get("method") == REWARD) != scores:
+        kinds = ("an adapter that writes replies", "a reward model, which scores them")
+        raise UsageError(f"{folder}: expected {kinds[scores]}, found {kinds[not scores]}; choose another folder.")
     return lineage
 
 
-def _adapted(loaded: LoadedModel, folder: Path) -> Any:
-    """`loaded.model` with the adapter on it, as peft puts it there."""
+def read_adapter(model: Any, folder: Path, **options: Any) -> Any:
+    """`model` as a peft model with the adapter in `folder`."""
     from peft import PeftModel
 
     try:
-        return PeftModel.from_pretrained(loaded.model, str(folder), local_files_only=True)
+        return PeftModel.from_pretrained(model, str(folder), local_files_only=True, **options)
     except Exception as error:  # peft and safetensors raise many kinds for a damaged or foreign file
         raise DataError(f"{folder}: the adapter cannot be read ({_reason(error)}); get it again.") from None
 

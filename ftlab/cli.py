@@ -4,13 +4,12 @@ Exit status: 0 done, 1 bad data, 2 wrong use, 130 interrupted.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ftlab import __version__, choose_cli, compare_cli, data_cli, inside_cli, pretrain_cli
+from ftlab import __version__, choose_cli, compare_cli, data_cli, inside_cli, preference_cli, pretrain_cli
 from ftlab.bench import KINDS as BENCH_KINDS
 from ftlab.errors import DataError, FtlabError, UsageError
 from ftlab.generate import ENGINES, STOPS
@@ -130,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     choose_cli.add_commands(commands)
     compare_cli.add_commands(commands)
     pretrain_cli.add_commands(commands)
+    preference_cli.add_commands(commands)
 
     attempt = commands.add_parser("try", help="one message, base model and tuned model side by side")
     attempt.add_argument("text", metavar="TEXT")
@@ -321,11 +321,11 @@ def _study(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     from ftlab.artifact import write_lines
     from ftlab.evaluate import check_record
-    from ftlab.task import load_task
+    from ftlab.task import load_task, raw_rows
 
     task = load_task(args.task)
     records = []
-    for row, record in _raw_rows(args.file, need_output=True):
+    for row, record in raw_rows(args.file, need_output=True):
         expected = record.get("expected") if isinstance(record.get("expected"), dict) else None
         records.append(check_record(row.id, task.checker.check(record["output"], row.text, lang=row.lang, expected=expected)))
     if args.json:
@@ -334,28 +334,6 @@ def _check(args: argparse.Namespace) -> None:
     print(f"{clean} of {len(records)} outputs are clean")
     for label in ("safety", "format", "instruction", "knowledge"):
         print(f"  first cause {label:<12} {sum(r['first_cause'] == label for r in records)}")
-
-
-def _raw_rows(path: Path, need_output: bool) -> list:
-    """(Row, whole record) of each line; the file's order and every key are kept.
-
-    Raises:
-        DataError: naming every broken line.
-    """
-    from ftlab.task import read_rows
-
-    rows, problems = read_rows(path)
-    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    records = [json.loads(line) for line in lines] if not problems else []
-    if need_output:
-        problems += [
-            f"{row.where}: expected output to be the raw text that a model gave, found {type(record.get('output')).__name__}"
-            for row, record in zip(rows, records, strict=False)
-            if not isinstance(record.get("output"), str)
-        ]
-    if problems:
-        raise DataError(f"{path}: {len(problems)} broken row(s); mend each of these and run again:", problems)
-    return list(zip(rows, records, strict=True))
 
 
 def _loaded(args: argparse.Namespace, task) -> tuple:
@@ -410,10 +388,10 @@ def _copies(args: argparse.Namespace, task):
 
 def _predict(args: argparse.Namespace) -> None:
     from ftlab.artifact import write_lines
-    from ftlab.task import load_task
+    from ftlab.task import load_task, raw_rows
 
     task = load_task(args.task)
-    pairs = _raw_rows(args.file, need_output=False)
+    pairs = raw_rows(args.file, need_output=False)
     answers = _answers(args, task, [row for row, _ in pairs])
     write_lines(args.out, [record | {"output": answer.text} for (_, record), answer in zip(pairs, answers, strict=True)])
     print(f"{args.out}: {len(answers)} answers, {sum(not a.ended for a in answers)} of them cut at {args.max_new_tokens} tokens")

@@ -1,4 +1,4 @@
-"""Greedy generation in batches, made for many prompts that begin alike: the shared prefix is computed once.
+"""Generation in batches, greedy or drawn, made for many prompts that begin alike: the shared prefix is computed once.
 
 Rows are sorted by length, finished rows leave the batch, and the results come back in the order asked. The fast decoder does the work
 where it applies (`decode`), else transformers' model with left padding; CTranslate2 does it when asked (`ct2`).
@@ -15,6 +15,7 @@ from ftlab.chat import prompt_text
 from ftlab.ct2 import COMPUTE_TYPES, greedy_ct2, open_generator
 from ftlab.errors import DataError, UsageError
 from ftlab.models import LoadedModel, fast_decoder, free_memory_mb
+from ftlab.sample import DrawnChoice, Sampling
 
 if TYPE_CHECKING:
     from ftlab.constrain import Choice, CopyRules
@@ -68,10 +69,11 @@ def generate(
     stop: str = "eos",
     engine: str = "auto",
     copies: "CopyRules | None" = None,
+    sampling: Sampling | None = None,
     progress: Callable[[int], None] | None = None,
     keep: Callable[[dict[int, Generation]], None] | None = None,
 ) -> list[Generation]:
-    """Greedy answers to `conversations`, in their order.
+    """Answers to `conversations`, in their order: greedy ones, or drawn at random by `sampling`.
 
     Args:
         loaded: model and tokenizer; the model is used as it stands (merge an adapter first, it is faster).
@@ -83,12 +85,14 @@ def generate(
         engine: "torch"; "ctranslate2", which gives the same tokens; "ctranslate2-int8", which gives others and needs scores of its
             own; "auto": torch.
         copies: which values of an answer may only be pieces of what the user wrote; see `constrain`. None: every token is free.
+        sampling: draw each token instead of taking the likeliest. A chat's place in `conversations` decides its draws with the seed, so a
+            chat that is given twice is answered in two ways.
         progress: called with the number of rows just finished.
         keep: called with the answers just finished, by their place in `conversations`, so that an interrupt loses one batch only.
 
     Raises:
-        UsageError: an unknown `stop` or `engine`, an engine that is not installed or cannot hold to `copies`, a model that cannot be
-            computed, or too little memory.
+        UsageError: an unknown `stop` or `engine`, an engine that is not installed or cannot hold to `copies` or draw, both of these at
+            once, a model that cannot be computed, or too little memory.
         DataError: a prompt leaves no room for an answer in the model's context.
     """
     import torch
@@ -100,6 +104,8 @@ def generate(
         raise UsageError(f"--stop: expected eos or json, found {stop!r}.")
     if engine not in ENGINES:
         raise UsageError(f"--engine: expected one of {', '.join(ENGINES)}, found {engine!r}.")
+    if copies and sampling:
+        raise UsageError("--constrain copies: expected greedy answers, found a temperature; leave out one of them.")
     if not conversations:
         return []
     prompts = [encode_prompt(loaded.tokenizer, conversation) for conversation in conversations]
@@ -109,14 +115,14 @@ def generate(
     answers: dict[int, Generation] = {}
     free_mb = free_memory_mb()
     with torch.inference_mode(), _memory_told(len(prompts[order[0]]), max_new_tokens):
-        decode = _decoding(loaded, prefix, max_new_tokens, stop, engine, free=copies is None)
+        decode = _decoding(loaded, prefix, max_new_tokens, stop, engine, free=not (copies or sampling))
         while len(answers) < len(order):
             longest = len(prompts[order[len(answers)]])
             size = batch_size or rows_that_fit(loaded.model, longest + max_new_tokens, free_mb)
             rows = order[len(answers) : len(answers) + size]
-            choose = GuardedChoice(loaded.tokenizer, copies, [user_text(conversations[i]) for i in rows]) if copies else None
-            found = decode([prompts[i] for i in rows], choose)
-            held = choose.held if choose else [0] * len(rows)
+            guarded = GuardedChoice(loaded.tokenizer, copies, [user_text(conversations[i]) for i in rows]) if copies else None
+            found = decode([prompts[i] for i in rows], DrawnChoice(sampling, rows) if sampling else guarded)
+            held = guarded.held if guarded else [0] * len(rows)
             each = zip(rows, found, held, strict=True)
             done = {i: _generation(loaded.tokenizer, len(prompts[i]), ids, stop, n) for i, ids, n in each}
             answers |= done
@@ -176,7 +182,9 @@ def _decoding(
 
     if engine in COMPUTE_TYPES:
         if not free:
-            raise UsageError(f"--engine {engine} chooses every token itself; leave out --constrain or take --engine torch.")
+            raise UsageError(
+                f"--engine {engine} chooses every token itself; leave out --constrain and sampling, or take --engine torch."
+            )
         generator = open_generator(loaded, engine)
         limits = {"prefix": prefix, "max_new_tokens": max_new_tokens}
         return lambda prompts, _: greedy_ct2(generator, tokenizer, rest(prompts), **limits, ended=ends(len(prompts)))
@@ -187,7 +195,8 @@ def _decoding(
         if not _goes_token_by_token(loaded.model):
             if not free:
                 raise UsageError(
-                    "--constrain copies: this adapter goes through its own generate, which chooses every token; use --constrain none."
+                    "--constrain copies: this adapter goes through its own generate, which chooses every token; use --constrain none, "
+                    "and greedy answers."
                 )
             return lambda prompts, _: _by_own_generate(loaded, prompts, max_new_tokens, ends(len(prompts)))
         cache = _prefill(loaded.model, prefix) if prefix else None

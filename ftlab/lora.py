@@ -78,6 +78,18 @@ def _in_last_layers(model: Any, k: int) -> dict:
     }
 
 
+def add_scoring_lora(model: Any, *, rank: int, alpha: int, seed: int, last_layers: int = 0) -> Any:
+    """The same for a model that scores a text: LoRA below its head, which is trained as a whole."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    where = _in_last_layers(model, last_layers) if last_layers else {"target_modules": "all-linear"}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        settings = {"r": rank, "lora_alpha": alpha, "lora_dropout": 0.0, "task_type": "SEQ_CLS", "modules_to_save": ["score"]}
+        return get_peft_model(model, LoraConfig(**settings, **where))
+
+
 def adapted_layers(model: Any) -> list[Any]:
     """The peft layers of `model` that carry LoRA matrices."""
     from peft.tuners.lora import Linear

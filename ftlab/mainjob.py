@@ -328,7 +328,7 @@ def train_adapter(
     if config.method == "qlora":
         config = replace(config, text_weight=1.0)  # the only one that trl knows
     origin = lineage_origin(task, loaded, config, profile_name)
-    if resume and (done := _finished(folder, origin)):
+    if resume and (done := finished(folder, origin)):
         say(f"{folder} holds this adapter already: not trained again.")
         apply_kept(loaded, folder, config)
         return done
@@ -346,7 +346,7 @@ def train_adapter(
     return read_lineage(folder)
 
 
-def _finished(folder: Path, origin: dict) -> dict:
+def finished(folder: Path, origin: dict) -> dict:
     """The lineage of a finished adapter of this origin in `folder`, whose weights are those that it speaks of; else {}."""
     done = read_lineage(folder)
 

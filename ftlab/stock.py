@@ -26,7 +26,7 @@ from ftlab.train.settings import SftConfig
 from ftlab.train.sft import REHEARSAL, check_folder, encode_rows, mean_loss
 
 
-def _trl() -> Any:
+def import_trl() -> Any:
     try:
         import trl
     except ImportError:
@@ -84,14 +84,18 @@ def lora_config(rank: int, alpha: int) -> Any:
     return LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM")
 
 
-def _arguments(kind: type, config: Any, out: Path, plan: Plan, **more: Any) -> Any:
-    """Training arguments that both trainers share, the device's (`device.plan_device`) among them; nothing is logged or sent anywhere."""
-    arguments = kind(
-        output_dir=str(out), num_train_epochs=config.epochs, learning_rate=config.learning_rate, warmup_steps=config.warmup,
-        max_grad_norm=config.max_grad_norm, max_length=config.max_length, seed=config.seed, report_to="none", save_strategy="no",
-        logging_strategy="no", disable_tqdm=True, **plan.arguments(), **more,
-    )  # fmt: skip
-    # subtle: one process that sees several GPUs would spread each batch over them (DataParallel), which trl refuses
+def training_arguments(config: Any, out: Path, plan: Plan) -> dict:
+    """Training arguments that trl's trainers share, the device's (`device.plan_device`) among them; nothing is logged or sent anywhere."""
+    return {
+        "output_dir": str(out), "num_train_epochs": config.epochs, "learning_rate": config.learning_rate, "warmup_steps": config.warmup,
+        "max_grad_norm": config.max_grad_norm, "max_length": config.max_length, "seed": config.seed, "report_to": "none",
+        "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True,
+    } | plan.arguments()  # fmt: skip
+
+
+def one_gpu(arguments: Any) -> Any:
+    """Training arguments by which a process uses one GPU: one that sees several would spread each batch over them (DataParallel), which
+    trl refuses."""
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
 
@@ -106,7 +110,7 @@ def sft_trainer(
     Raises:
         UsageError: trl is not installed, an example carries another weight than 1, or see `quantised_model`.
     """
-    trl = _trl()
+    trl = import_trl()
     from datasets import Dataset
 
     if any(w != 1.0 for _, _, weights in examples for w in weights):
@@ -123,7 +127,7 @@ def sft_trainer(
     settle(model, plan)
     trainer = _grouped(trl.SFTTrainer)(
         model=model,
-        args=_arguments(trl.SFTConfig, config, out, plan, train_sampling_strategy="group_by_length"),
+        args=one_gpu(trl.SFTConfig(**training_arguments(config, out, plan), train_sampling_strategy="group_by_length")),
         train_dataset=Dataset.from_list(rows),
         processing_class=loaded.tokenizer,
     )
@@ -164,7 +168,7 @@ def train_trl(
         DataError: over-length rows, or too little disk.
     """
     check_quantised(config)
-    _trl()
+    import_trl()
     make_folder(out)
     check_folder(loaded, config, out)
     if config.memory_limit:
@@ -249,26 +253,30 @@ def _main_first() -> Any:
 
 
 def dpo_trainer(loaded: LoadedModel, pairs: Sequence[dict], config: Any, out: Path) -> Any:
-    """trl's DPOTrainer on texts {"prompt", "chosen", "rejected"}, the reference computed once, with an SFT term.
+    """trl's DPOTrainer on texts {"prompt", "chosen", "rejected"}, with an SFT term.
+
+    One process computes the reference once, several compute it step by step.
+    LoRA matrices that `loaded` carries are tuned further, from where they stand; else new ones are added.
 
     Raises:
         UsageError: trl is not installed.
     """
-    trl = _trl()
+    trl = import_trl()
     from datasets import Dataset
 
-    load = Load.of(loaded.model, config.rank)
+    load = Load.of(loaded.model, None if hasattr(loaded.model, "peft_config") else config.rank)
     plan = plan_device(machine(), load, batch_size=config.batch_size, row_tokens=2 * config.max_length, rows=len(pairs))
-    arguments = _arguments(
-        trl.DPOConfig, config, out, plan, beta=config.beta, loss_type=["sigmoid", "sft"], loss_weights=[1.0, config.sft_weight],
-        precompute_ref_log_probs=True,
+    arguments = trl.DPOConfig(
+        **training_arguments(config, out, plan), beta=config.beta, loss_type=["sigmoid", "sft"], loss_weights=[1.0, config.sft_weight],
+        # subtle: trl keeps what it computed in a temporary folder of the first process, where others do not find it
+        precompute_ref_log_probs=plan.machine.processes == 1,
     )  # fmt: skip
     return trl.DPOTrainer(
         model=loaded.model,
-        args=arguments,
+        args=one_gpu(arguments),
         train_dataset=Dataset.from_list(list(pairs)),
         processing_class=loaded.tokenizer,
-        peft_config=lora_config(config.rank, config.alpha),
+        peft_config=None if hasattr(loaded.model, "peft_config") else lora_config(config.rank, config.alpha),
     )
 
 

@@ -230,6 +230,29 @@ def read_rows(path: Path, checker: Checker | None = None, labelled: bool = False
     return rows, problems
 
 
+def raw_rows(path: Path, need_output: bool) -> list[tuple[Row, dict]]:
+    """(Row, whole record) of each line; the file's order and every key are kept.
+
+    Args:
+        need_output: each row must hold the raw text of an answer.
+
+    Raises:
+        DataError: naming every broken line.
+    """
+    rows, problems = read_rows(path)
+    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    records = [json.loads(line) for line in lines] if not problems else []
+    if need_output:
+        problems += [
+            f"{row.where}: expected output to be the raw text that a model gave, found {type(record.get('output')).__name__}"
+            for row, record in zip(rows, records, strict=False)
+            if not isinstance(record.get("output"), str)
+        ]
+    if problems:
+        raise DataError(f"{path}: {len(problems)} broken row(s); mend each of these and run again:", problems)
+    return list(zip(rows, records, strict=True))
+
+
 def _row(line: str, where: str, labelled: bool) -> Row:
     try:
         record = json.loads(line)

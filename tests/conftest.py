@@ -53,6 +53,31 @@ def toy_task(toy_folder):
     return load_task(toy_folder)
 
 
+def toy_pairs(n: int) -> list[dict]:
+    """n pairs of replies to toy messages; the rejected one has another intent and is longer for odd n, shorter for even n."""
+    pairs = []
+    for i, row in enumerate(toy_rows(n)):
+        wrong = {"intent": INTENTS[(i + 1) % 3], "number": row["output"]["number"], "say": ("No.", "No, and no again.")[i % 2]}
+        chosen = row["output"] | {"say": "Thank you."}
+        pairs.append({"id": f"p{i}", "input": row["input"], "chosen": chosen, "rejected": wrong, "tags": ["typical"], "lang": "en"})
+    return pairs
+
+
+@pytest.fixture
+def pairs_folder(toy_folder):
+    """The user's folder with pairs of replies."""
+    for name, part in (("pairs", toy_pairs(20)), ("pairs_test", toy_pairs(28)[20:])):
+        (toy_folder / f"{name}.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in part))
+    return toy_folder
+
+
+@pytest.fixture
+def pairs_task(pairs_folder):
+    from ftlab import load_task
+
+    return load_task(pairs_folder)
+
+
 @pytest.fixture
 def tiny():
     """A fresh random two-layer model."""

@@ -133,6 +133,8 @@ class Run:
         loss: to be set before the first step, after `load`.
         plan: the memory plan, where one was made.
         curve: one point a pass: {"epoch", "train_loss", **what was measured after it}.
+        watch: what to measure every `watch_every` steps, before the first of them and after the last of a pass; None: nothing.
+        trace: what was measured so: [{"step", **it}].
     """
 
     def __init__(
@@ -158,6 +160,9 @@ class Run:
         self.epoch = self.step_in_epoch = self.tokens = 0
         self.loss_sum, self.label_sum, self.seconds = 0.0, 0.0, 0.0
         self.curve: list[dict] = []
+        self.trace: list[dict] = []
+        self.watch: Callable[[], dict] | None = None
+        self.watch_every = 1
         self.saved_at = time.monotonic()
         self.loss: Loss
         self.plan: Plan | None = None
@@ -190,6 +195,7 @@ class Run:
 
         plan = plan_epoch(self.lengths, self.config.batch_size, self.config.seed, self.epoch)
         label = f"epoch {self.epoch + 1}/{self.config.epochs}"
+        self.look()
         with tqdm(plan, desc=label, unit="step", initial=self.step_in_epoch, total=len(plan), disable=not progress) as bar:
             for batch in plan[self.step_in_epoch :]:
                 started = time.monotonic()
@@ -198,11 +204,19 @@ class Run:
                 self.seconds += time.monotonic() - started
                 bar.set_postfix(loss=f"{loss:.3f}")
                 bar.update()
+                self.look()
                 if stop.asked:
                     self.save()
                     raise KeyboardInterrupt
                 if time.monotonic() - self.saved_at > SAVE_EVERY_S:
                     self.save()
+
+    def look(self) -> None:
+        """Measure what is watched, where it is time to and it was not measured at this step before."""
+        done = self.epoch * self.steps_per_epoch + self.step_in_epoch
+        due = done % self.watch_every == 0 or self.step_in_epoch == self.steps_per_epoch
+        if self.watch and due and not (self.trace and self.trace[-1]["step"] >= done):
+            self.trace.append({"step": done, **self.watch()})
 
     def step(self, batch: list[int]) -> float:
         """One optimizer step; returns the batch's mean loss, by weight."""
@@ -260,7 +274,7 @@ class Run:
         self.saved_at = time.monotonic()
 
     def _counters(self) -> dict:
-        names = ("epoch", "step_in_epoch", "tokens", "loss_sum", "label_sum", "seconds", "curve")
+        names = ("epoch", "step_in_epoch", "tokens", "loss_sum", "label_sum", "seconds", "curve", "trace")
         return {name: getattr(self, name) for name in names}
 
     def load(self) -> None:
@@ -274,7 +288,7 @@ class Run:
             return
         tensors, state = read_state(place, self.origin)
         for name in self._counters():
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name, getattr(self, name)))  # a checkpoint of an earlier version has no trace
         put_tensors(tensors, "lora", self.optimizer, self.named)
 
     def finish(self) -> None:
@@ -292,7 +306,7 @@ class Run:
             "steps": self.epoch * self.steps_per_epoch,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 1),
-        }
+        } | ({"trace": self.trace} if self.trace else {})
 
 
 def optimizer_tensors(optimizer: Any, named: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Direct preference optimisation with LoRA: make the chosen of two answers likelier than the rejected one, measured from where the
-untuned model stands, while a supervised term keeps the chosen answer likely in itself.
+model stands before, while a supervised term keeps the chosen answer likely in itself. Beside it, to compare with: supervised tuning on
+the chosen answers alone, at as many tokens.
 
 A micro-batch is one tree: what all prompts begin with, under it the rest of each prompt, under that its two answers. So the fast decoder
 (`llama`) computes each prompt once for both answers, and its gradient is still exact. The untuned model's log-probabilities never
@@ -11,9 +12,11 @@ Preference Optimization. The normalisation is that of trl 1.16's DPOTrainer with
 
 import hashlib
 import json
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,11 +27,15 @@ from ftlab.models import LoadedModel, fast_decoder
 from ftlab.task import as_messages, check_frozen, dump_output, read_rows
 from ftlab.train.kept import read_kept, write_kept
 from ftlab.train.loop import Run, make_folder, micro_batches
-from ftlab.train.loss import DecoderLoss, logits_at
+from ftlab.train.loss import AnswerLoss, DecoderLoss, Example, logits_at
 from ftlab.train.memory import plan_training
 from ftlab.train.settings import decisive
 
-REFERENCE = "reference.json"  # the untuned model's log-probabilities, in the run's folder
+REFERENCE = "reference.json"  # the log-probabilities before tuning, in the run's folder
+OBJECTIVES = {
+    "dpo": "the chosen reply over the rejected one, with a supervised term",
+    "sft": "the chosen reply alone, at as many tokens",
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +46,7 @@ class DpoConfig:
         UsageError: a value that cannot work.
     """
 
+    objective: str = "dpo"  # one of OBJECTIVES
     learning_rate: float = 2e-4  # a tenth of SFT's: large steps widen the margin by making both answers unlikely; not yet tried out
     epochs: int = 1  # passes over the pairs: once a pair is won, a further pass mostly drives its margin up
     beta: float = 0.1  # per nat: how soon a gain over the reference is enough; smaller lets the model go further away from it
@@ -52,13 +60,18 @@ class DpoConfig:
     max_grad_norm: float = 1.0  # longer gradients are cut to this length: one odd pair cannot spoil a step
     max_length: int = 512  # tokens of a prompt with one answer at most; longer pairs are refused, never cut
     seed: int = 0  # order of the pairs and start of the LoRA matrices
+    pairs: int = 0  # pairs trained on, evenly from the file; 0 means all that are not held out
+    validation_pairs: int = 48  # pairs held out, evenly from the file, and measured while training
+    watch_every: int = 8  # optimizer steps between two measurements of the held-out pairs
 
     def __post_init__(self) -> None:
-        above_0 = ("learning_rate", "epochs", "beta", "rank", "alpha", "batch_size", "micro_tokens", "max_grad_norm", "max_length")
-        for name in above_0:
+        if self.objective not in OBJECTIVES:
+            raise UsageError(f"objective: expected {' or '.join(OBJECTIVES)}, found {self.objective!r}.")
+        sizes = ("rank", "alpha", "batch_size", "micro_tokens", "max_length", "watch_every")
+        for name in ("learning_rate", "epochs", "beta", "max_grad_norm", *sizes):
             if not getattr(self, name) > 0:
                 raise UsageError(f"{name}: expected a number above 0, found {getattr(self, name)}.")
-        for name in ("sft_weight", "memory_limit"):
+        for name in ("sft_weight", "memory_limit", "pairs", "validation_pairs"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{name}: expected 0 or a number above it, found {getattr(self, name)}.")
         if not 0 <= self.warmup < 1:
@@ -74,6 +87,8 @@ class Preference:
     chosen: str
     rejected: str
     where: str = field(default="", compare=False)  # "file:line", for messages
+    tags: tuple[str, ...] = ()
+    lang: str | None = None
 
     @property
     def messages(self) -> list[dict]:
@@ -96,7 +111,8 @@ def read_pairs(path: Path) -> list[Preference]:
     for row in rows:
         record = json.loads(lines[row.where])
         try:
-            pairs.append(Preference(row.id, row.input, _answer(record, "chosen"), _answer(record, "rejected"), row.where))
+            answers = (_answer(record, "chosen"), _answer(record, "rejected"))
+            pairs.append(Preference(row.id, row.input, *answers, row.where, row.tags, row.lang))
         except ValueError as error:
             problems.append(f"{row.where}: {error}")
     if problems:
@@ -262,7 +278,7 @@ def _all_logps(logps: Callable, pairs: Sequence[Pair], micro_tokens: int) -> lis
 def reference_logps(
     loaded: LoadedModel, pairs: Sequence[Pair], keep: Path, *, micro_tokens: int = DpoConfig.micro_tokens
 ) -> list[tuple[float, float]]:
-    """Log-probabilities (chosen, rejected) of each pair under `loaded`, which must be untuned still.
+    """Log-probabilities (chosen, rejected) of each pair under `loaded`, before it is tuned on them.
 
     Args:
         keep: a file for them, read instead of computing them if it is of the same pairs and weights. Weights that are not known by
@@ -288,7 +304,7 @@ class Judged(NamedTuple):
     """A pair with what its loss needs beside the model."""
 
     pair: Pair
-    reference: tuple[float, float]  # log-probabilities of chosen and rejected under the untuned model
+    reference: tuple[float, float]  # log-probabilities of chosen and rejected before tuning
     token_weight: float = 0.0  # of each chosen token in the supervised term, in pairs; depends on the step, see `weigh_tokens`
 
 
@@ -355,8 +371,32 @@ class DpoLoss(DecoderLoss):
         return losses.sum(), float(len(items))
 
 
-def dpo_run(loaded: LoadedModel, pairs: Sequence[Preference], config: DpoConfig, out: Path, *, resume: bool = False) -> Run:
-    """A run that is ready for its first step: pairs encoded, memory planned, the reference known, LoRA on `loaded`.
+def dpo_run(
+    loaded: LoadedModel,
+    pairs: Sequence[Preference],
+    config: DpoConfig,
+    out: Path,
+    *,
+    held_out: Sequence[Preference] = (),
+    resume: bool = False,
+) -> Run:
+    """A run that is ready for its first step; see `prepare_dpo`."""
+    return prepare_dpo(loaded, pairs, config, out, held_out=held_out, resume=resume)[0]
+
+
+def prepare_dpo(
+    loaded: LoadedModel,
+    pairs: Sequence[Preference],
+    config: DpoConfig,
+    out: Path,
+    *,
+    held_out: Sequence[Preference] = (),
+    resume: bool = False,
+) -> tuple[Run, Callable[[], dict], dict]:
+    """(a run that is ready for its first step, what measures how far it has come, mean log-probabilities before it).
+
+    Pairs are encoded, memory is planned, the reference is known, LoRA is on `loaded`: the matrices that it carries
+    (`artifact.attach_adapter`), else new ones.
 
     Raises:
         UsageError: `out` cannot be made, or there is too little memory; says what to lower.
@@ -364,29 +404,65 @@ def dpo_run(loaded: LoadedModel, pairs: Sequence[Preference], config: DpoConfig,
     """
     make_folder(out)
     encoded = encode_pairs(pairs, loaded.tokenizer, config.max_length)
-    origin = {"config": decisive(asdict(config)), "pairs": _key(encoded), "base": [loaded.sha256, loaded.adapter_sha256]}
-    lengths = [pair.tokens for pair in encoded]
-    plan = plan_training(loaded, lengths, config, named=str)
+    watched = encode_pairs(held_out, loaded.tokenizer, config.max_length) if held_out else []
+    origin = {"config": decisive(asdict(config)), "pairs": _key(encoded, watched), "base": [loaded.sha256, loaded.adapter_sha256]}
+    plan = plan_training(loaded, [pair.tokens for pair in encoded + watched], config, named=str)
     if plan:
         config = replace(config, micro_tokens=plan.micro_tokens)
-    references = reference_logps(loaded, encoded, out / REFERENCE, micro_tokens=config.micro_tokens)
-    loaded.model = add_lora(loaded.model, rank=config.rank, alpha=config.alpha, seed=config.seed)
-    run = Run(
-        loaded.model,
-        config,
-        out,
-        items=[Judged(pair, reference) for pair, reference in zip(encoded, references, strict=True)],
-        lengths=lengths,
-        weights=[1.0] * len(pairs),
-        origin=origin,
-        prepare=weigh_tokens,
-    )
+    references = reference_logps(loaded, encoded + watched, out / REFERENCE, micro_tokens=config.micro_tokens)
+    judged = [Judged(pair, reference) for pair, reference in zip(encoded + watched, references, strict=True)]
+    # assigned in any case: from here on no hash stands for the weights
+    loaded.model = loaded.model if hasattr(loaded.model, "peft_config") else _with_lora(loaded.model, config)
+    run = Run(loaded.model, config, out, origin=origin, **_items(judged[: len(pairs)], config))
     if resume:
         run.load()
+    checkpoint = bool(plan and plan.checkpoint)
     weights = {"beta": config.beta, "sft_weight": config.sft_weight}
-    run.loss = DpoLoss(loaded, common_prefix(encoded), **weights, checkpoint=bool(plan and plan.checkpoint))
-    run.plan = plan
-    return run
+    prefix = common_prefix(encoded + watched)
+    pair_loss = DpoLoss(loaded, prefix, **weights, checkpoint=checkpoint)
+    by_dpo = config.objective == "dpo"
+    run.loss = pair_loss if by_dpo else AnswerLoss(loaded, prefix, checkpoint=checkpoint, say=lambda _: None)
+    followed = judged[len(pairs) :] or judged
+    measure = partial(_measure, pair_loss.logps, followed, config.micro_tokens)
+    run.plan, run.watch, run.watch_every = plan, measure if held_out else None, config.watch_every
+    return run, measure, _means([item.reference for item in followed])
+
+
+def _with_lora(model: Any, config: DpoConfig) -> Any:
+    return add_lora(model, rank=config.rank, alpha=config.alpha, seed=config.seed)
+
+
+def _items(judged: list[Judged], config: DpoConfig) -> dict:
+    """What a run trains on, as `Run` takes it."""
+    if config.objective == "dpo":
+        lengths = [item.pair.tokens for item in judged]
+        return {"items": judged, "lengths": lengths, "weights": [1.0] * len(judged), "prepare": weigh_tokens}
+    examples = chosen_examples([item.pair for item in judged], config.seed)
+    lengths = [len(ids) for ids, _, _ in examples]
+    return {"items": examples, "lengths": lengths, "weights": [sum(weights) for _, _, weights in examples]}
+
+
+def chosen_examples(pairs: Sequence[Pair], seed: int) -> list[Example]:
+    """The chosen answers as rows of supervised tuning, so many of them a second time that they have about the tokens of the pairs.
+
+    A pair costs the tokens of both answers; where a step of DPO computes the rejected one, this computes another chosen one.
+    """
+    examples = [([*p.prompt, *p.chosen], len(p.prompt), [1.0] * len(p.chosen)) for p in pairs]
+    again = list(examples)
+    random.Random(f"{seed}-again").shuffle(again)
+    missing = sum(pair.tokens for pair in pairs) - sum(len(ids) for ids, _, _ in examples)
+    for example in cycle(again):
+        if missing < len(example[0]) / 2:
+            return examples
+        examples.append(example)
+        missing -= len(example[0])
+
+
+def _measure(logps: Callable, judged: Sequence[Judged], micro_tokens: int) -> dict:
+    """How far the pairs have moved from the reference; see `train_dpo`."""
+    now = _all_logps(logps, [item.pair for item in judged], micro_tokens)
+    gains = [(c - c0) - (r - r0) for (c, r), (c0, r0) in zip(now, [item.reference for item in judged], strict=True)]
+    return {"reward_accuracy": sum(gain > 0 for gain in gains) / len(gains), "margin": sum(gains) / len(gains), **_means(now)}
 
 
 def train_dpo(
@@ -395,40 +471,37 @@ def train_dpo(
     config: DpoConfig,
     out: Path,
     *,
+    held_out: Sequence[Preference] = (),
     resume: bool = False,
     progress: bool = True,
 ) -> dict:
     """Tune `loaded` on pairs of answers; the adapter after the last pass ends up in `out`.
 
     Args:
-        loaded: the reference model and the start of the tuned one; on return its `model` is a peft model that carries the adapter.
+        loaded: the reference model and the start of the tuned one; on return its `model` is a peft model that carries the adapter. If
+            it carries one already (`artifact.attach_adapter`), that one is tuned further.
         pairs: what `read_pairs` gives. The prompt is the input alone: a system message has to stand in it.
         out: folder for adapter_model.safetensors, adapter_config.json, reference.json and checkpoint.safetensors (removed at the end).
+        held_out: pairs that are not trained on, but measured before the first step, every `watch_every` steps and after each pass.
         resume: go on from the checkpoint in `out`, which must come from the same settings, pairs and model.
         progress: show a bar with the time left, and say what memory is expected.
 
     Returns:
-        {"curve": [{"epoch", "train_loss", "reward_accuracy", "chosen_logp", "rejected_logp"}], "before": {"chosen_logp",
-        "rejected_logp"}, "best_epoch" (the last), "steps", "tokens", "seconds", "pairs"}. After each pass all pairs are measured:
-        the share of them whose chosen answer gained more over the reference than the rejected one, and mean log-probabilities of
-        answers in nats. "seconds" are those of the steps.
+        {"curve": [{"epoch", "train_loss", "reward_accuracy", "margin", "chosen_logp", "rejected_logp"}], "trace" (with held-out pairs:
+        [{"step", **the same four}]), "before": {"chosen_logp", "rejected_logp"}, "best_epoch" (the last), "steps", "tokens", "seconds",
+        "pairs", "held_out"}. What is measured are the held-out pairs, all training pairs if there are none: the share of them whose
+        chosen answer gained more over the reference than the rejected one, by how many nats in the mean, and mean log-probabilities
+        of answers in nats. "seconds" are those of the steps.
 
     Raises:
-        UsageError, DataError: see `dpo_run`.
+        UsageError, DataError: see `prepare_dpo`.
         KeyboardInterrupt: after the state was saved.
     """
-    run = dpo_run(loaded, pairs, config, Path(out), resume=resume)
+    run, measure, before = prepare_dpo(loaded, pairs, config, Path(out), held_out=held_out, resume=resume)
     if run.plan and progress:
         print(run.plan, flush=True)
-    references = [item.reference for item in run.items]
-
-    def measure() -> dict:
-        now = _all_logps(run.loss.logps, [item.pair for item in run.items], run.config.micro_tokens)
-        gains = [(c - c0, r - r0) for (c, r), (c0, r0) in zip(now, references, strict=True)]
-        return {"reward_accuracy": sum(c > r for c, r in gains) / len(gains), **_means(now)}
-
     run.train(measure, progress=progress)
-    return run.summary() | {"before": _means(references), "pairs": len(pairs)}
+    return run.summary() | {"before": before, "pairs": len(pairs), "held_out": len(held_out)}
 
 
 def _means(logps: Sequence[tuple[float, float]]) -> dict:

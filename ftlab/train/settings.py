@@ -211,11 +211,35 @@ def sft_config(profile_name: str = "cpu", **changes: Any) -> SftConfig:
 
     A method other than LoRA brings its own learning rate (see `METHODS`), unless that is among the changes.
     """
-    known = {f.name for f in fields(SftConfig)}
-    if unknown := sorted(set(changes) - known):
-        raise UsageError(f"expected settings among {', '.join(sorted(known))}, found {', '.join(unknown)}.")
     own, given = profile(profile_name), {key: value for key, value in changes.items() if value is not None}
     method = given.get("method", own.sft.method)
     rate = METHODS[method].rate if method in METHODS else 1.0  # an unknown one is refused by the settings themselves
     defaults = {"learning_rate": own.sft.learning_rate * rate} | ({"last_layers": own.last_layers} if method == "lora-last" else {})
-    return replace(own.sft, **(defaults | given))
+    return changed(own.sft, defaults | given)
+
+
+def changed(config: Any, changes: dict) -> Any:
+    """Settings (any dataclass) with `changes`; a change that is None leaves the value as it is.
+
+    Raises:
+        UsageError: there is no such setting, or a value that cannot work.
+    """
+    known = {f.name for f in fields(config)}
+    if unknown := sorted(set(changes) - known):
+        raise UsageError(f"expected settings among {', '.join(sorted(known))}, found {', '.join(unknown)}.")
+    return replace(config, **{key: value for key, value in changes.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class MethodProfile:
+    """What one word on the command line sets for a way of tuning other than supervised."""
+
+    about: str
+    model: str
+    config: Any
+
+
+def method_profile(profiles: dict[str, MethodProfile], name: str) -> MethodProfile:
+    if name not in profiles:
+        raise UsageError(f"--profile: expected one of {', '.join(profiles)}, found {name!r}.")
+    return profiles[name]
