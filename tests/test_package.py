@@ -11,7 +11,7 @@ import ftlab
 PACKAGE = Path(ftlab.__file__).parent
 ORDER = [
     "errors", "language", "stats", "embed", "checks", "task", "datatools", "constrain", "llama", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "train", "evaluate", "stock",
-    "baselines", "regress", "mainjob", "study", "cost", "bench", "bench_worker", "sidebyside", "plots", "report", "readme", "notebook", "course", "data_cli", "cli", "__main__",
+    "baselines", "regress", "review", "mainjob", "study", "cost", "bench", "bench_worker", "sidebyside", "plots", "report", "readme", "notebook", "course", "data_cli", "cli", "__main__",
 ]  # fmt: skip
 FACES = {"plots", "report", "readme", "notebook", "course", "data_cli", "cli", "sidebyside"}
 
