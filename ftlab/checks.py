@@ -480,7 +480,7 @@ def checklist(schema: dict, rules: Sequence[dict] = (), fields: Sequence[str] = 
         rung = spec.get("rung", "field" if spec["rule"] in ("copied_from_input", "known_values") else "rule")
         sees = "label" if spec.get("as_label") else _SEES.get(spec["rule"], "answer")
         found.append((rung, spec["code"], spec["path"], sees))
-    found += [("field", "as labelled", path, "label") for path in fields]
+    found += [("field", f"{path} as labelled", path, "label") for path in fields]
     found.sort(key=lambda check: RUNGS.index(check[0]))
     return [dict(zip(("rung", "code", "path", "sees"), check, strict=True)) for check in dict.fromkeys(found)]
 

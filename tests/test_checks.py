@@ -578,7 +578,7 @@ def test_the_checklist_says_what_each_check_has_to_see():
     }
     assert found == {
         "not_json": ("parse", "answer"), "schema": ("schema", "answer"), "too_long": ("rule", "answer"), "lacks_x": ("rule", "label"),
-        "invented": ("field", "message"), "as labelled": ("field", "label"), "claims": ("policy", "answer"),
+        "invented": ("field", "message"), "day as labelled": ("field", "label"), "claims": ("policy", "answer"),
     }  # fmt: skip
 
 
