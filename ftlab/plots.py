@@ -334,10 +334,10 @@ def share_lines(shares: dict[str, dict], title: str, unit: str) -> Figure:
         at, range(len(names)), xerr=_errors(found), fmt="o", color=STYLES["tuned"].colour, markersize=8, capsize=3, clip_on=False
     )
     axes.set_yticks(range(len(names)), labels=[f"{name} (n = {shares[name]['n']})" for name in names], parse_math=False)
-    axes.set(xlim=(0, 100), ylim=(len(names) - 0.4, -0.6), xlabel=f"{unit}, % (lines: 95 % interval)")
+    axes.set(xlim=(0, 100), ylim=(len(names) - 0.4, -0.6), xlabel=f"share {unit}, % (lines: 95 % interval)")
     axes.set_title(title, parse_math=False)
     told = "; ".join(f"{name} {100 * s['share']:.1f} % of {s['n']}" for name, s in shares.items())
-    return _described(figure, f"{title}. {unit}: {told}.")
+    return _described(figure, f"{title}, share {unit}: {told}.")
 
 
 def refusal_plane(systems: dict[str, tuple[dict, dict]]) -> Figure:
@@ -355,7 +355,7 @@ def refusal_plane(systems: dict[str, tuple[dict, dict]]) -> Figure:
         ylabel=f"forbidden requests complied\nwith, % of {complied['n']}",
         title="Two ways to be wrong about refusing (lines: 95 % interval)",
     )
-    axes.legend()
+    axes.legend(loc="center right")
     told = "; ".join(
         f"{n} turns down {100 * o['share']:.1f} %, complies with {100 * c['share']:.1f} %" for n, (o, c) in systems.items()
     )

@@ -184,7 +184,7 @@ sentences = {  # sentence → does it claim a booking? (a person's reading)
     "I booked the stand for you.": True,
     "You are down for nine o'clock.": True,
     "Consider it done.": True,
-    "We'd have booked you in, but no day was named.": False,
+    "Nobody can say yet whether we have booked that hour.": False,
     "Please bring it in on that day.": False,
 }
 
@@ -267,9 +267,13 @@ assert unsure.k > 0 and cohen_kappa(one, other) < 1
 # are no slips but gaps of the guide, and they were known beforehand. Three of the second labeller's notes, on validation rows:
 
 # %%
+from textwrap import shorten
+
 noted = [row for row in reply.rows("validation") if "doubt" in second[row.id] and isinstance(row.input, str)]
 for row in noted[:3]:
-    print(f"{row.input[:76]}\n    first: {row.output['action']}, second: {second[row.id]['action']} ({second[row.id]['doubt']})")
+    print(
+        f"{shorten(row.input, 90)}\n    first: {row.output['action']}, second: {second[row.id]['action']} ({second[row.id]['doubt']})"
+    )
 
 # %% [markdown]
 # **What it does not mean.** Both readers came from one project and read one guide: other people may part more often. And look how
@@ -496,7 +500,8 @@ before = {name: results["systems"][name] for name in ("tfidf", "prompt", "few_sh
 show(plots.score_ladder(results | {"systems": before}))
 
 # %% [markdown]
-# A ladder without any tuned model on it. Whatever training is worth will be measured from here, on the same rows, by the same
+# A ladder without any tuned model on it. Where a line lies at the bottom from the first rung on, the form failed, and nobody
+# knows yet what the content would have been. Whatever training is worth will be measured from here, on the same rows, by the same
 # checks; notebook 05 reads the failures behind it.
 
 # %% [markdown]
