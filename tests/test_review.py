@@ -95,3 +95,11 @@ def test_preferred_is_a_sign_test_of_the_rows_with_a_difference():
 def test_senseless_sheets_raise(call):
     with pytest.raises(ValueError, match="expected"):
         call()
+
+
+def test_a_framed_page_cannot_reach_out_of_its_frame():
+    from ftlab.notebook import framed
+
+    shown = framed('<p title="x">a & b</p>', height=200).data
+    assert 'srcdoc="&lt;p title=&quot;x&quot;&gt;a &amp; b&lt;/p&gt;"' in shown and "height:200px" in shown
+    assert 'sandbox="allow-scripts allow-downloads"' in shown  # not allow-same-origin: it would reach the notebook
