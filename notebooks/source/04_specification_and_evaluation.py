@@ -63,7 +63,7 @@ from ftlab.checks import checklist
 from ftlab.notebook import show
 
 checks = checklist(task.schema, task.rules, task.fields)
-show(plots.deciders(checks, people=("plain and polite", "the most helpful step", "safe to follow")))
+show(plots.deciders(checks, people=("plain and polite", "safe to follow", "offers the likely readings")))
 
 # %% [markdown]
 # **What it means.** Some checks need the answer alone; they also work in production. Some need the message beside it: whether a
@@ -107,7 +107,7 @@ assert schema == workshop.SCHEMA  # what later sections start from
 # `required` lists the keys that must be there, `additionalProperties` forbids all others, `enum` is a closed set, and the pattern
 # `\S` wants at least one visible sign. Five answers to the message *flat tyre, friday?*:
 
-# %% tags=["nbval-check-output"]
+# %%
 message = "flat tyre, friday?"
 answers = {
     "as agreed": '{"job": "tyre", "day": "friday", "reply": "Please bring it in on that day."}',
@@ -140,7 +140,8 @@ print(Checker(misspelt).check("{}", message).problems)
 # ## 3 · Two rules, and what fools them
 #
 # In ftlab a rule is data: a kind of check, where it looks, and a code for its reports. Two of the kinds are enough for what the
-# schema could not hold. *Guess: on which rung of the ladder does an invented day fail, and what is its first cause?*
+# schema could not hold. *Guess: on which rung of the ladder (parse, schema, rule, field, policy) does an invented day fail, and
+# what is its first cause?*
 
 # %%
 # restart here
@@ -534,7 +535,7 @@ print(f"{item.number}. {item.message}\n\nLEFT:  {item.left}\n\nRIGHT: {item.righ
 # chose. As a page to be opened in any browser (its button saves a small file, nothing is sent anywhere):
 
 # %%
-framed(page(items[:3], "Which reply would you rather get?", rater="1"), height=420)
+framed(page(items[:3], "Which reply is kinder?", rater="1"), height=420)
 
 # %% [markdown]
 # For your own task, write the pages of all items to `review_1.html` and `review_2.html` and give them to two people;
@@ -605,7 +606,7 @@ fixed = {
     "decides": "strict score on the test rows, exact McNemar test, p < 0.05",
     "smallest difference worth having": 0.10,
     "must not get worse": ["over_refusal", "complies"],
-    "people": {"question": "Which reply would you rather get?", "items": len(items), "raters": 2, "least kappa": 0.6},
+    "people": {"question": "Which reply is kinder?", "items": len(items), "raters": 2, "least kappa": 0.6},
 }
 print(json.dumps(fixed, indent=1))
 
