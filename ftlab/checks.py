@@ -463,6 +463,26 @@ _PARTS = {
     "sentence_count": {"path": str, "code": str, "min": int, "max": int},
     "word_count": {"path": str, "code": str, "max": int},
 }
+_SEES = {  # what a kind of rule needs beside the answer; the others judge it alone
+    "choice": "label", "copied_from_input": "message", "known_values": "message", "language": "message",
+}  # fmt: skip
+
+
+def checklist(schema: dict, rules: Sequence[dict] = (), fields: Sequence[str] = ()) -> list[dict]:
+    """What the checker of a task decides, one entry a check, up the ladder: the list to hold a specification against.
+
+    Returns:
+        [{"rung", "code", "path", "sees": "answer", "message" or "label": what it takes beside the answer}]. What a specification asks
+        for and no entry decides is left to people.
+    """
+    found = [("parse", "not_json", "", "answer"), ("schema", "schema", ", ".join(schema.get("properties", {})), "answer")]
+    for spec in rules:
+        rung = spec.get("rung", "field" if spec["rule"] in ("copied_from_input", "known_values") else "rule")
+        sees = "label" if spec.get("as_label") else _SEES.get(spec["rule"], "answer")
+        found.append((rung, spec["code"], spec["path"], sees))
+    found += [("field", f"{path} as labelled", path, "label") for path in fields]
+    found.sort(key=lambda check: RUNGS.index(check[0]))
+    return [dict(zip(("rung", "code", "path", "sees"), check, strict=True)) for check in dict.fromkeys(found)]
 
 
 def _no_download(uri: str) -> None:

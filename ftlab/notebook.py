@@ -25,6 +25,16 @@ def show(figure: Any) -> Any:
     return Image(buffer.getvalue(), alt=figure.get_label())
 
 
+def framed(page: str, height: int) -> Any:
+    """A whole HTML page in a frame of its own: its styles and scripts do not reach the notebook, nor the notebook's it."""
+    from html import escape
+
+    from IPython.display import HTML
+
+    inside = f'srcdoc="{escape(page, quote=True)}" sandbox="allow-scripts allow-downloads" title="a page in the notebook"'
+    return HTML(f'<div><iframe {inside} style="width:100%;height:{height}px;border:1px solid #888"></iframe></div>')
+
+
 def run_notebook(path: Path, timeout_s: int = 900) -> None:
     """Execute a notebook in its own folder on a fresh kernel and write it back with clean metadata.
 

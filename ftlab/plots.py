@@ -14,7 +14,7 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
 from ftlab.checks import CAUSE_ORDER
-from ftlab.stats import wilson_interval
+from ftlab.stats import detectable_difference, wilson_interval
 
 WIDTH = 9.0  # inches: with the fonts' 10 points, 900 pixels give letters about 14 pixels high
 
@@ -425,6 +425,131 @@ def _mean(values: Iterable[float]) -> float:
 
 def _percents(rows: Sequence[dict], score: str) -> str:
     return " and ".join(f"{100 * row['scores'][score]['share']:.1f} %" for row in rows)
+
+
+SEES = {"answer": "o", "message": "s", "label": "^", "people": "D"}  # what decides, and its marker
+
+
+def deciders(checks: Sequence[dict], people: Sequence[str] = ()) -> Figure:
+    """Each check of a task (`checks.checklist`) by what it has to see beside the answer, and what only people decide."""
+    lines = [(f"{c['rung']}: {c['code']}", c["sees"]) for c in checks] + [(wish, "people") for wish in people]
+    counts = {kind: sum(sees == kind for _, sees in lines) for kind in SEES}
+    heads = ("the answer\nalone", "… and the\nmessage", "… and the\nlabel", "only\npeople")
+    figure, (axes,) = _figure(1.2 + 0.3 * len(lines))
+    for at, (kind, marker) in enumerate(SEES.items()):
+        there = [i for i, (_, sees) in enumerate(lines) if sees == kind]
+        colour = STYLES["prompt" if kind == "people" else "tuned"].colour
+        axes.plot([at] * len(there), there, marker, color=colour, markersize=9, clip_on=False)
+    axes.set_xticks(range(len(SEES)), labels=[f"{head}\n({n})" for head, n in zip(heads, counts.values(), strict=True)])
+    axes.set_yticks(range(len(lines)), labels=[name for name, _ in lines], parse_math=False)
+    axes.xaxis.tick_top()
+    axes.set(xlim=(-0.5, len(SEES) - 0.5), ylim=(len(lines) - 0.5, -0.5))
+    told = "; ".join(f"{kind}: {', '.join(name for name, sees in lines if sees == kind) or 'none'}" for kind in SEES)
+    return _described(figure, f"What decides each of {len(lines)} demands of a task. {told}.")
+
+
+def label_matrix(first: Sequence[str], second: Sequence[str], title: str) -> Figure:
+    """How often one labeller's label met each of the other's: agreement stands on the diagonal."""
+    names, n = sorted(set(first) | set(second)), len(first)
+    counts = [[sum(a == row and b == column for a, b in zip(first, second, strict=True)) for column in names] for row in names]
+    figure, (axes,) = _figure(1.6 + 0.55 * len(names))
+    top = max(map(max, counts))
+    axes.imshow(counts, cmap="Blues", vmin=0, vmax=1.4 * top, aspect="auto")
+    axes.grid(visible=False)
+    for y, row in enumerate(counts):
+        for x, count in enumerate(row):
+            axes.text(x, y, str(count) if count else "·", ha="center", va="center", weight="bold" if x == y else "normal")
+    axes.set_xticks(range(len(names)), labels=names, parse_math=False)
+    axes.set_yticks(range(len(names)), labels=names, parse_math=False)
+    axes.set(xlabel="second labelling", ylabel="first labelling")
+    axes.set_title(f"{title}, n = {n} rows", parse_math=False)
+    pairs = [(a, b, counts[y][x]) for y, a in enumerate(names) for x, b in enumerate(names) if a != b and counts[y][x]]
+    same = sum(counts[i][i] for i in range(len(names)))
+    told = "; ".join(f"{a} against {b} {count}" for a, b, count in pairs)
+    return _described(figure, f"{title}: two labellings agree on {same} of {n} rows. They differ: {told or 'nowhere'}.")
+
+
+def rows_curves(sizes: Sequence[int], share: float, discordant: Sequence[float]) -> Figure:
+    """What a test of each size can tell: left the width of a share's 95 % interval, right the smallest difference of two models that a
+    paired test finds four times in five, a line for each share of rows on which they differ."""
+    figure, (left, right) = _figure(4.2, columns=2)
+    widths = [[100 * x for x in wilson_interval(round(share * n), n)] for n in sizes]
+    left.plot(sizes, [high - low for low, high in widths], color="#222222", marker="o")
+    left.set(ylabel="width of the 95 % interval, points", title=f"One model that passes {100 * share:.0f} %")
+    told = []
+    for part, (colour, marker, line) in zip(discordant, CURVE_LINES.values(), strict=False):
+        found = [(n, detectable_difference(n, part)) for n in sizes]
+        points = [(n, 100 * difference) for n, difference in found if difference is not None]
+        right.plot(
+            *zip(*points, strict=True), line, color=colour, marker=marker, label=f"they differ on {100 * part:.0f} % of rows"
+        )
+        told += [f"differing on {100 * part:.0f} %: " + ", ".join(f"{d:.1f} points at {n} rows" for n, d in points)]
+    right.set(ylabel="smallest difference found\n4 times in 5, points", title="Two models on the same rows")
+    right.legend()
+    for axes in (left, right):
+        axes.set(xscale="log", ylim=(0, None), xlabel="rows in the test set")
+        axes.set_xticks(sizes, labels=[str(n) for n in sizes])
+        axes.minorticks_off()
+    spoken = ", ".join(f"{high - low:.1f} points at {n} rows" for n, (low, high) in zip(sizes, widths, strict=True))
+    return _described(figure, f"Interval width of one model: {spoken}. Smallest difference found: {'; '.join(told)}.")
+
+
+def reliability(calibrations: dict[str, dict], title: str) -> Figure:
+    """Stated confidence against how often it was right, a panel per system (`stats.calibration`), with the intervals of the bins."""
+    figure, panels = _figure(4.4, columns=len(calibrations))
+    figure.suptitle(title)
+    told = []
+    for axes, (name, found) in zip(panels, calibrations.items(), strict=True):
+        shares, at = [], [100 * b["confidence"] for b in found["bins"]]
+        for b in found["bins"]:
+            low, high = wilson_interval(round(b["hit_rate"] * b["n"]), b["n"])
+            shares.append({"share": b["hit_rate"], "low": low, "high": high})
+        axes.plot([0, 100], [0, 100], color="#222222", linewidth=0.9, linestyle=(0, (2, 3)), label="stated = true")
+        axes.axhline(100 * found["base_rate"], color="#777777", linewidth=0.9, label="right overall")
+        _line(axes, at, shares, STYLES["tuned"].colour, "o", "", "rows of one bin")
+        axes.set(xlim=(-2, 102), ylim=(-2, 102), xlabel="stated confidence, %", ylabel="right, % (lines: 95 % interval)")
+        axes.set_title(f"{name}, n = {found['n']}", parse_math=False)
+        axes.legend(loc="upper left")
+        points = ", ".join(f"{100 * b['confidence']:.0f} stated {100 * b['hit_rate']:.0f} right" for b in found["bins"])
+        told.append(f"{name}, n = {found['n']}: {points}")
+    return _described(figure, f"{title}. In per cent: {'; '.join(told)}.")
+
+
+def share_lines(shares: dict[str, dict], title: str, unit: str) -> Figure:
+    """Named shares as points with their 95 % intervals, one below the other; n stands beside each name."""
+    names = list(shares)
+    figure, (axes,) = _figure(1.5 + 0.5 * len(names))
+    at, found = [100 * s["share"] for s in shares.values()], list(shares.values())
+    axes.errorbar(
+        at, range(len(names)), xerr=_errors(found), fmt="o", color=STYLES["tuned"].colour, markersize=8, capsize=3, clip_on=False
+    )
+    axes.set_yticks(range(len(names)), labels=[f"{name} (n = {shares[name]['n']})" for name in names], parse_math=False)
+    axes.set(xlim=(0, 100), ylim=(len(names) - 0.4, -0.6), xlabel=f"share {unit}, % (lines: 95 % interval)")
+    axes.set_title(title, parse_math=False)
+    told = "; ".join(f"{name} {100 * s['share']:.1f} % of {s['n']}" for name, s in shares.items())
+    return _described(figure, f"{title}, share {unit}: {told}.")
+
+
+def refusal_plane(systems: dict[str, tuple[dict, dict]]) -> Figure:
+    """Each system by two faults at once: name → (share of allowed requests turned down, share of forbidden ones complied with)."""
+    figure, (axes,) = _figure(4.2)
+    for (name, (over, complied)), style in zip(systems.items(), STYLES.values(), strict=False):
+        x, y = 100 * over["share"], 100 * complied["share"]
+        axes.errorbar(
+            x, y, xerr=_errors([over]), yerr=_errors([complied]), fmt=style.marker, color=style.colour, markersize=9, capsize=3,
+            clip_on=False, label=name,
+        )  # fmt: skip
+    (over, complied), *_ = systems.values()
+    axes.set(xlim=(-2, 102), ylim=(-2, 102), xlabel=f"allowed requests turned down, % of {over['n']}")
+    axes.set(
+        ylabel=f"forbidden requests complied\nwith, % of {complied['n']}",
+        title="Two ways to be wrong about refusing (lines: 95 % interval)",
+    )
+    axes.legend(loc="center right")
+    told = "; ".join(
+        f"{n} turns down {100 * o['share']:.1f} %, complies with {100 * c['share']:.1f} %" for n, (o, c) in systems.items()
+    )
+    return _described(figure, f"Over-refusal against compliance: {told}.")
 
 
 def _figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:

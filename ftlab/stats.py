@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from math import comb, sqrt
+from functools import lru_cache
+from math import comb, exp, lgamma, log, sqrt
 from random import Random
 
 Z_95 = 1.959963984540054  # the 97.5 % point of the normal distribution
@@ -126,6 +127,63 @@ def seeds_difference(before: Sequence[Sequence[bool]], after: Sequence[Sequence[
     return {"mean": round(100 * mean, 2), "low": round(100 * low, 2), "high": round(100 * high, 2)}
 
 
+def mcnemar_power(n: int, difference: float, discordant: float, alpha: float = 0.05) -> float:
+    """How often the exact McNemar test finds (p < alpha) a difference that is there, on n rows.
+
+    Args:
+        n: rows in the test set.
+        difference: share of rows that the better model passes more than the other, a fraction of 1.
+        discordant: share of rows on which the two differ at all; it cannot be less than `difference`.
+
+    Returns:
+        the power, a fraction of 1: summed over how many rows may differ, and how many of those fall to the better model.
+
+    Raises:
+        ValueError: n < 1, or not 0 <= difference <= discordant <= 1, or discordant is 0.
+    """
+    if n < 1 or not 0 <= difference <= discordant <= 1 or discordant == 0:
+        raise ValueError(
+            f"mcnemar_power: expected n >= 1 and 0 <= difference <= discordant <= 1, found n={n}, {difference} and {discordant}."
+        )
+    better = (discordant + difference) / (2 * discordant)  # of a row on which they differ
+    power = 0.0
+    for m in range(n + 1):
+        if (weight := _binomial(m, n, discordant)) < 1e-9:
+            continue
+        least = _critical(m, alpha)
+        power += weight * sum(_binomial(k, m, better) + _binomial(m - k, m, better) for k in range(least + 1))
+    return power
+
+
+def _binomial(k: int, n: int, p: float) -> float:
+    """The probability of k hits in n; by logarithms, so that large n do no harm."""
+    if p in (0.0, 1.0):
+        return float(k == n * p)
+    return exp(lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1) + k * log(p) + (n - k) * log(1 - p))
+
+
+@lru_cache(maxsize=4096)
+def _critical(m: int, alpha: float) -> int:
+    """The largest count of one side among m differing rows at which the two-sided test still says p < alpha; -1 if there is none."""
+    tail, k = 0.0, -1
+    while k + 1 <= m // 2 and 2 * (tail + _binomial(k + 1, m, 0.5)) < alpha:
+        k += 1
+        tail += _binomial(k, m, 0.5)
+    return k
+
+
+def detectable_difference(n: int, discordant: float, power: float = 0.8) -> float | None:
+    """The smallest difference that `mcnemar_power` finds with probability `power` on n rows, to a tenth of a point; None if even a
+    difference as large as `discordant` is missed more often."""
+    if mcnemar_power(n, discordant, discordant) < power:
+        return None
+    low, high = 0.0, discordant
+    while high - low > 0.001:
+        middle = (low + high) / 2
+        low, high = (low, middle) if mcnemar_power(n, middle, discordant) >= power else (middle, high)
+    return high
+
+
 def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:
     """Agreement of two labellers beyond chance, 1 at best.
 
@@ -137,6 +195,24 @@ def cohen_kappa(first: Sequence[str], second: Sequence[str]) -> float:
     observed = sum(a == b for a, b in zip(first, second, strict=True)) / n
     chance = sum((first.count(label) / n) * (second.count(label) / n) for label in set(first) | set(second))
     return 1.0 if chance == 1 else (observed - chance) / (1 - chance)
+
+
+def kappa_interval(first: Sequence[str], second: Sequence[str], rounds: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of `cohen_kappa`, by resampling the items that both labelled.
+
+    Subtle: where no two labels differ, every resample agrees too and the interval has no width; it then says nothing about items unseen.
+
+    Raises:
+        ValueError: see `cohen_kappa`.
+    """
+    cohen_kappa(first, second)
+    pairs, rng = list(zip(first, second, strict=True)), Random(seed)
+    found = []
+    for _ in range(rounds):
+        drawn = rng.choices(pairs, k=len(pairs))
+        found.append(cohen_kappa([a for a, _ in drawn], [b for _, b in drawn]))
+    found.sort()
+    return found[int(0.025 * rounds)], found[int(0.975 * rounds) - 1]
 
 
 def calibration(confidences: Sequence[float], hits: Sequence[bool], bins: int = 10) -> dict:

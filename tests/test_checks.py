@@ -18,6 +18,7 @@ from ftlab.checks import (
     Check,
     Checker,
     Problem,
+    checklist,
     compare,
     normalize,
     parse_strict,
@@ -559,3 +560,37 @@ def test_many_keys_with_one_twice_at_the_end_are_quick():
     with pytest.raises(ValueError, match="k49999"):
         parse_strict(text)
     assert time.process_time() - start < 3
+
+
+# --- what the checker decides
+
+
+def test_the_checklist_says_what_each_check_has_to_see():
+    rules = [
+        {"rule": "copied_from_input", "path": "day", "code": "invented"},
+        {"rule": "word_count", "path": "reply", "max": 9, "code": "too_long"},
+        {"rule": "required_text", "path": "reply", "code": "lacks_x", "patterns": ["x"], "says": "x", "as_label": True},
+        {"rule": "pattern", "path": "reply", "code": "claims", "rung": "policy", "patterns": ["done"], "says": "claims"},
+    ]
+    found = {
+        check["code"]: (check["rung"], check["sees"])
+        for check in checklist({"properties": {"day": {}, "reply": {}}}, rules, ["day"])
+    }
+    assert found == {
+        "not_json": ("parse", "answer"), "schema": ("schema", "answer"), "too_long": ("rule", "answer"), "lacks_x": ("rule", "label"),
+        "invented": ("field", "message"), "day as labelled": ("field", "label"), "claims": ("policy", "answer"),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["support_plan", "support_reply"])
+def test_the_checklist_puts_each_rule_on_the_rung_its_problems_have(name):
+    task = load_task(name)
+    told = {(check["code"], check["rung"]) for check in checklist(task.schema, task.rules, task.fields)}
+    assert {(rule["code"], rule["rung"]) for rule in task.rules if "rung" in rule} <= told
+    reply = "I have sent it. We need your password: 48213? " + "word " * 90
+    answer = {
+        "support_plan": {"entities": {"email": "x@y.example"}, "intent": "get_invoice", "missing_info": [], "next_step": reply}
+    }
+    output = answer.get(name, {"action": "answer", "confidence": 0.5, "message": reply})
+    found = task.checker.check(json.dumps(output), "hello there").problems
+    assert len(found) >= 3 and {(p.code, p.rung) for p in found} <= told

@@ -3,10 +3,21 @@
 import random
 
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 from sklearn.metrics import brier_score_loss
 
-from ftlab.stats import calibration, cohen_kappa, mcnemar_exact, paired_bootstrap, seeds_difference, share, wilson_interval
+from ftlab.stats import (
+    calibration,
+    cohen_kappa,
+    detectable_difference,
+    kappa_interval,
+    mcnemar_exact,
+    mcnemar_power,
+    paired_bootstrap,
+    seeds_difference,
+    share,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 3), (1, 1), (7, 20), (98, 100), (419, 419)])
@@ -57,6 +68,9 @@ def test_kappa_by_hand():
         lambda: mcnemar_exact([True], []),
         lambda: paired_bootstrap([], []),
         lambda: cohen_kappa(["a"], []),
+        lambda: kappa_interval([], []),
+        lambda: mcnemar_power(0, 0.1, 0.2),
+        lambda: mcnemar_power(10, 0.3, 0.2),
     ],
 )
 def test_senseless_counts_raise(call):
@@ -88,3 +102,32 @@ def test_calibration_agrees_with_scikit_learn():
 def test_calibration_of_nothing_is_refused():
     with pytest.raises(ValueError, match="two lists of equal length"):
         calibration([0.5], [])
+
+
+@pytest.mark.parametrize(("n", "difference", "discordant"), [(12, 0.2, 0.5), (40, 0.1, 0.2), (9, 0.4, 0.4)])
+def test_power_is_the_sum_over_all_outcomes(n, difference, discordant):
+    better, power = (discordant + difference) / (2 * discordant), 0.0
+    for m in range(1, n + 1):
+        for k in range(m + 1):
+            if binomtest(k, m).pvalue < 0.05:
+                power += binom.pmf(m, n, discordant) * binom.pmf(k, m, better)
+    assert mcnemar_power(n, difference, discordant) == pytest.approx(power, abs=1e-7)
+
+
+def test_without_a_difference_the_test_finds_one_in_at_most_one_of_twenty():
+    assert 0.0 < mcnemar_power(100, 0.0, 0.2) <= 0.05
+
+
+def test_the_detectable_difference_shrinks_with_rows_and_has_the_power_asked_for():
+    few, many = detectable_difference(100, 0.2), detectable_difference(400, 0.2)
+    assert many < few and mcnemar_power(400, many, 0.2) >= 0.8 > mcnemar_power(400, many - 0.002, 0.2)
+    assert detectable_difference(5, 0.2) is None  # one row differs; five are needed for p < 0.05 one way, six both ways
+
+
+def test_the_interval_of_kappa_holds_it_and_narrows_with_items():
+    first, second = ["a", "b"] * 20, ["a", "b"] * 15 + ["b", "a"] * 5
+    low, high = kappa_interval(first, second)
+    assert low < cohen_kappa(first, second) < high
+    more = kappa_interval(first * 4, second * 4)
+    assert more[1] - more[0] < high - low
+    assert kappa_interval(["a", "b"], ["a", "b"]) == (1.0, 1.0)
