@@ -15,7 +15,7 @@ from typing import Any
 
 from ftlab import __version__
 from ftlab.artifact import WEIGHTS, adapter_identity, apply_adapter, lineage_origin, read_lineage, write_json, write_lineage
-from ftlab.baselines import TfidfBaseline, classifier_accuracies
+from ftlab.baselines import TfidfBaseline, classifier_accuracies, declared_patterns
 from ftlab.constrain import CopyRules
 from ftlab.evaluate import (
     LOWER_IS_BETTER,
@@ -163,9 +163,7 @@ def _announce(job: Job, rows: Sequence[Row]) -> None:
 
 
 def _score_tfidf(job: Job, rows: Sequence[Row]) -> dict:
-    rules = job.task.folder / "rules.json"
-    extractors = json.loads(rules.read_text(encoding="utf-8")).get("extractors") if rules.exists() else None
-    baseline = TfidfBaseline(job.task, job.task.rows("train"), extractors)
+    baseline = TfidfBaseline(job.task, job.task.rows("train"), declared_patterns(job.task))
     return _evaluate(job, baseline.predict(rows), rows, "tfidf")
 
 
