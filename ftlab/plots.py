@@ -326,8 +326,8 @@ def chance_lead(test: dict, before: str, after: str) -> Figure:
     chance = [100 * comb(m, i) / 2**m for i in range(m + 1)]
     figure, (axes,) = _figure(3.4)
     for is_far, colour, hatch, label in (
-        (False, "#c8c8c8", "", "nearer to a tie than what was seen"),
-        (True, STYLES["few_shot"].colour, "//", "as far from a tie or further: together p"),
+        (False, "#f4f4f4", "", "nearer to a tie than what was seen"),
+        (True, "#b5b5b5", "//", "as far from a tie or further: together p"),
     ):
         bars = [(lead, c) for lead, c, f in zip(leads, chance, far, strict=True) if f == is_far]
         axes.bar(*(zip(*bars, strict=True) if bars else ((), ())), 1.7, color=colour, hatch=hatch, edgecolor="#222222", label=label)
