@@ -198,7 +198,7 @@ first = general_prompts()[0]
 print(first.input, "| checked by", first.check)
 print(passes(first.check, "It is Paris."), passes(first.check, "It is Lyon."))
 before = stored("support_plan", say=False)["regression"]["before"]
-print(f"untuned: {before['k']} of {before['n']} right; notebook 11 looks at what tuning makes of it")
+print(f"untuned: {before['k']} of {before['n']} right; what tuning makes of it is counted on the same prompts")
 
 # %% [markdown]
 # ## 5 · Give each failure a name
@@ -284,7 +284,8 @@ print(verdict(good, None)["why"])
 
 # %% [markdown]
 # It stops there: a training costs labels, hours and upkeep, and there is next to nothing left to win.
-#
+
+# %% [markdown]
 # **Second case: are the rows any help?** A smaller task on the same messages: into which of three queues does each go? In the first
 # version the queue follows from what is asked. In the second it hangs on the customer's contract, of which the message says nothing. The
 # prompted model answers in perfect form and always with the commonest queue. *Your guess: what does the verdict say in each?*
@@ -513,13 +514,12 @@ show(plots.forced_against_written(points, len(rows)))
 # %% [markdown]
 # **What it means.** Most pieces of such an answer are scaffold: keys, quotes, stock phrases. Whoever is handed the right beginning gets
 # them for free. And between two of these guessers the share of pieces moves by a hair while the share of valid JSON goes from nothing to
-# all: the number does not even see the form. Not one whole answer is right at any point.
+# all: the number does not even see the form. Whole answers are right hardly ever, or never.
 
 # %%
-assert all(p["scores"]["strict"]["k"] == 0 for p in points) and points[-1]["forced"] > 0.75, "the sentence above no longer holds"
-four, six = points[1], points[2]
-assert six["forced"] - four["forced"] < 0.03, "the sentence above no longer holds"
-assert (four["scores"]["schema_valid"]["share"], six["scores"]["schema_valid"]["share"]) == (0, 1), (
+broken, valid = ([p for p in points if p["scores"]["schema_valid"]["share"] == all_or_none] for all_or_none in (0, 1))
+assert broken and valid and valid[0]["forced"] - broken[-1]["forced"] < 0.05, "the sentence above no longer holds"
+assert all(p["scores"]["strict"]["high"] < 0.15 for p in points) and points[-1]["forced"] > 0.75, (
     "the sentence above no longer holds"
 )
 
@@ -573,7 +573,12 @@ groups = clusters(task, rows, found["rows"])
 print(len(groups), "groups; those with the most rows:")
 print("\n".join(feedback_text(groups[:4], rows, shown=2).splitlines()[1:]))
 
+# %% [markdown]
+# Some groups speak of the tool and not of the rows. *Fabricated fact* is one: the baseline borrows the wording of the nearest training row,
+# and with it, now and then, that customer's order number. No further row would end this; a line of code would.
+
 # %%
+assert any("fabricated fact" in group.what for group in groups), "the sentence above no longer holds"
 for failure in telling_failures(found, rows, n=4):
     error = failure["errors"][0]
     print(f"{failure['first_cause']:<12} {error['path']}: {error['message'][:80]}\n             {failure['input'][:90]!r}")
