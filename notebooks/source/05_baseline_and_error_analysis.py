@@ -42,7 +42,7 @@ floor = evaluate_outputs(task, rows, [same] * len(rows))
 print(score_line(floor))
 
 # %% [markdown]
-# Every answer is flawless in form and asks nothing wrong of anybody. That is worth a look: **a perfect share of valid JSON is free**. So
+# Every answer is flawless in form and breaks no policy. That is worth a look: **a perfect share of valid JSON is free**. So
 # form alone is never the aim. What the floor does not have is the right intent and the values, and these are what a system has to be
 # paid for.
 
@@ -348,11 +348,12 @@ for cause, what in judgement["by_cause"].items():
 # %%
 from ftlab.stats import mcnemar_exact
 
-right = {name: [r["passes"]["class_right"] for r in systems[name]["rows"]] for name in (best, "tfidf")}
+classifier = [r["passes"]["class_right"] for r in systems["tfidf"]["rows"]]
 same = constant_answer(task, task.rows("train"))
 on_test = evaluate_outputs(task, task.rows("test"), [same] * len(task.rows("test")))
 floor = [r["passes"]["class_right"] for r in on_test["rows"]]
-print("classifier against the floor:", mcnemar_exact(floor, right["tfidf"]))
+test = mcnemar_exact(floor, classifier)
+print(f"classifier against the floor: {test['gained']} rows gained, {test['lost']} lost, p = {test['p']:.1g}")
 assert judgement["train"] and judgement == results["verdict"], "the sentences below no longer hold"
 
 # %% [markdown]
