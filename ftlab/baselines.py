@@ -7,11 +7,32 @@ group if it has one.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from ftlab.errors import DataError
 from ftlab.task import Row, Task, dump_output
+
+
+def constant_answer(task: Task, rows: Sequence[Row]) -> str:
+    """The floor under every score: one answer for whatever comes, the most frequent one of the most frequent class of `rows`.
+
+    Raises:
+        DataError: there are no labelled rows.
+    """
+    if not rows or any(row.output is None for row in rows):
+        raise DataError("constant_answer: expected labelled rows, found none or some without an output; label them first.")
+    classes = Counter(str(row.output.get(task.class_field)) for row in rows)
+    (most, _), *_ = classes.most_common(1)
+    answers = Counter(task.completion(row) for row in rows if str(row.output.get(task.class_field)) == most)
+    return answers.most_common(1)[0][0]
+
+
+def declared_patterns(task: Task) -> dict[str, list[str]]:
+    """The patterns for values that the task's rules.json declares under "extractors"; {} if none."""
+    rules = task.folder / "rules.json"
+    return json.loads(rules.read_text(encoding="utf-8")).get("extractors", {}) if rules.exists() else {}
 
 
 class TfidfBaseline:
@@ -89,9 +110,7 @@ def task_baseline(task: Task) -> TfidfBaseline:
     Raises:
         DataError: see `TfidfBaseline`.
     """
-    rules = task.folder / "rules.json"
-    extractors = json.loads(rules.read_text(encoding="utf-8")).get("extractors") if rules.exists() else None
-    return TfidfBaseline(task, task.rows("train"), extractors)
+    return TfidfBaseline(task, task.rows("train"), declared_patterns(task))
 
 
 def _features() -> Any:

@@ -10,7 +10,7 @@ from ftlab.errors import DataError
 from ftlab.generate import generate
 from ftlab.models import LoadedModel
 from ftlab.outputs import cached_generate
-from ftlab.stats import calibration, mcnemar_exact, share
+from ftlab.stats import calibration, mcnemar_exact, paired_bootstrap, share
 from ftlab.task import Row, Task
 from ftlab.train.settings import SftConfig
 
@@ -163,6 +163,20 @@ def compare_runs(before: dict, after: dict) -> dict:
         raise DataError("compare_runs: expected two evaluations of the same rows in the same order; evaluate both on one file.")
     pairs = {name: [[r["passes"][name] for r in run["rows"]] for run in (before, after)] for name in SCORES}
     return {name: mcnemar_exact(*pair) for name, pair in pairs.items()}
+
+
+def paired_intervals(before: dict, after: dict, scores: Sequence[str] = tuple(SCORES)) -> dict:
+    """`compare_runs` for some scores, each with the 95 % bootstrap interval of its difference as "low" and "high".
+
+    Raises:
+        DataError: see `compare_runs`.
+    """
+    tests = compare_runs(before, after)
+    found = {}
+    for name in scores:
+        low, high = paired_bootstrap(*([r["passes"][name] for r in run["rows"]] for run in (before, after)))
+        found[name] = tests[name] | {"low": low, "high": high}
+    return found
 
 
 def error_flow(before: dict, after: dict) -> list[dict]:

@@ -4,9 +4,10 @@ Made to be read 900 pixels wide, with and without colour: each system keeps one 
 is the figure's label, computed from the same numbers: `figure.get_label()`. Nothing here touches pyplot or other global state.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
+from math import comb
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -550,6 +551,157 @@ def refusal_plane(systems: dict[str, tuple[dict, dict]]) -> Figure:
         f"{n} turns down {100 * o['share']:.1f} %, complies with {100 * c['share']:.1f} %" for n, (o, c) in systems.items()
     )
     return _described(figure, f"Over-refusal against compliance: {told}.")
+
+
+def baseline_growth(points: Sequence[dict], rows_scored: int) -> Figure:
+    """What a baseline gains from more labelled rows, a line per score.
+
+    Args:
+        points: [{"rows": training rows, "scores": shares by name}].
+        rows_scored: how many rows each point was scored on.
+    """
+    scores = ("class_right", "values_right", "strict")
+    figure, (axes,) = _figure(4.0)
+    for i, score in enumerate(scores):
+        _line(axes, [p["rows"] * 1.03 ** (i - 1) for p in points], [p["scores"][score] for p in points], *CURVE_LINES[score], score)
+    axes.set_xscale("log")
+    axes.set_xticks([p["rows"] for p in points], labels=[str(p["rows"]) for p in points])
+    axes.minorticks_off()
+    axes.set(ylim=(-4, 104), xlabel="labelled training rows", ylabel="share of rows, %")
+    axes.set_title(f"TF-IDF by training rows, same n = {rows_scored} validation rows (lines: 95 % interval)")
+    figure.legend(loc="outside lower center", ncols=3)
+    told = "; ".join(
+        f"{p['rows']} rows: " + ", ".join(f"{s} {100 * p['scores'][s]['share']:.1f} %" for s in scores) for p in points
+    )
+    return _described(figure, f"Line chart of a baseline's scores on {rows_scored} validation rows by training rows. {told}.")
+
+
+def paired_differences(tests: Mapping[str, dict], before: str, after: str) -> Figure:
+    """The difference of two systems on the same rows, a line per score, with its interval, the rows that differ and p.
+
+    Args:
+        tests: score → what `evaluate.paired_intervals` says of it.
+    """
+    n = next(iter(tests.values()))["n"]
+    figure, (axes,) = _figure(1.4 + 0.55 * len(tests))
+    for y, test in enumerate(reversed(tests.values())):
+        at, ends = (
+            100 * test["difference"],
+            [[100 * (test["difference"] - test["low"])], [100 * (test["high"] - test["difference"])]],
+        )
+        sure = test["p"] < 0.05
+        axes.errorbar(
+            [at], [y], xerr=ends, fmt="o" if sure else "D", color=STYLES["tuned"].colour, markerfacecolor=None if sure else "white",
+            markersize=8, capsize=4,
+        )  # fmt: skip
+        told = f"{test['gained']} only {after}, {test['lost']} only {before}, p = {test['p']:.2g}"
+        axes.text(1.01, y, told, transform=axes.get_yaxis_transform(), va="center", fontsize=9)
+    axes.axvline(0, color="#222222", linewidth=1)
+    axes.set_yticks(range(len(tests)), labels=list(reversed(tests)))
+    axes.set(
+        ylim=(-0.6, len(tests) - 0.4), xlabel=f"{after} minus {before}, percentage points (lines: 95 % interval; filled: p < 0.05)"
+    )
+    axes.set_title(f"{after} against {before}, same n = {n} rows")
+    spoken = "; ".join(f"{name} {100 * t['difference']:+.1f} points, p = {t['p']:.2g}" for name, t in tests.items())
+    return _described(figure, f"Paired differences, {after} minus {before}, on {n} rows: {spoken}.")
+
+
+def cause_bars(evaluations: Mapping[str, dict]) -> Figure:
+    """The share of all rows that fail by each first cause, with intervals, a bar per system."""
+    systems = [name for name in STYLES if name in evaluations]
+    n = evaluations[systems[0]]["n"]
+    figure, (axes,) = _figure(4.0)
+    for i, name in enumerate(systems):
+        _bars(axes, i, len(systems), STYLES[name], [evaluations[name]["first_causes"][cause] for cause in CAUSE_ORDER])
+    axes.set_xticks(range(len(CAUSE_ORDER)), labels=CAUSE_ORDER)
+    axes.set(ylim=(0, 113), yticks=range(0, 101, 25), ylabel="share of rows, %", xlabel="first cause of failure, the gravest first")
+    axes.set_title(f"What the failing rows fail by, same n = {n} rows (bars: share, lines: 95 % interval)")
+    figure.legend(loc="outside lower center", ncols=3)
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{c} {100 * evaluations[name]['first_causes'][c]['share']:.1f} %" for c in CAUSE_ORDER)
+        for name in systems
+    )
+    return _described(figure, f"Bar chart of first causes of failure on {n} rows. {told}.")
+
+
+def chance_lead(test: dict, before: str, after: str) -> Figure:
+    """What leads two equally good systems would show on as many differing rows, and the lead that was seen; its tail is p.
+
+    Args:
+        test: what `mcnemar_exact` says.
+
+    Raises:
+        ValueError: the systems differ on no row.
+    """
+    m, seen = test["gained"] + test["lost"], test["gained"] - test["lost"]
+    if not m:
+        raise ValueError("chance_lead: expected rows on which the systems differ, found none.")
+    leads = range(-m, m + 1, 2)
+    far = [abs(lead) >= abs(seen) for lead in leads]
+    chance = [100 * comb(m, i) / 2**m for i in range(m + 1)]
+    figure, (axes,) = _figure(3.4)
+    for is_far, colour, hatch, label in (
+        (False, "#f4f4f4", "", "nearer to a tie than what was seen"),
+        (True, "#b5b5b5", "//", "as far from a tie or further: together p"),
+    ):
+        bars = [(lead, c) for lead, c, f in zip(leads, chance, far, strict=True) if f == is_far]
+        axes.bar(*(zip(*bars, strict=True) if bars else ((), ())), 1.7, color=colour, hatch=hatch, edgecolor="#222222", label=label)
+    axes.axvline(seen, color=STYLES["tuned"].colour, linewidth=2.5, linestyle="--", label=f"seen: {seen:+d} rows")
+    reach = max(abs(seen) + 2, round(4 * m**0.5))
+    axes.set(xlim=(-reach, reach), xlabel=f"lead of {after} over {before}, rows", ylabel="chance, %")
+    axes.set_title(f"Leads by chance alone on {m} differing rows of n = {test['n']}; p = {test['p']:.2g}")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+    told = f"Seen: {seen:+d} rows on {m} differing rows of {test['n']}; chance alone goes as far with p = {test['p']:.2g}."
+    return _described(figure, f"Bar chart of leads by chance of {after} over {before}. {told}")
+
+
+def forced_against_written(points: Sequence[dict], rows_scored: int) -> Figure:
+    """Share of pieces guessed right with the right beginning given, against what the written answers are worth.
+
+    Args:
+        points: [{"order": pieces looked back, "forced": share of pieces, "scores": shares of the written answers by name}].
+        rows_scored: how many rows each point was scored on.
+    """
+    figure, (axes,) = _figure(4.0)
+    at = range(len(points))
+    axes.plot(at, [100 * p["forced"] for p in points], "--", marker="s", color="#444444", label="pieces right, beginning given")
+    for i, score in enumerate(("schema_valid", "strict")):
+        colour, marker, line = CURVE_LINES[score]
+        _line(
+            axes,
+            [x + 0.06 * (i + 1) for x in at],
+            [p["scores"][score] for p in points],
+            colour,
+            marker,
+            line,
+            f"{score}, written alone",
+        )
+    axes.set_xticks(at, labels=[str(p["order"]) for p in points])
+    axes.set(ylim=(-4, 104), xlabel="how many pieces the guesser looks back", ylabel="share, %")
+    axes.set_title(f"A guesser that never reads the message, n = {rows_scored} validation rows (lines: 95 % interval)")
+    figure.legend(loc="outside lower center", ncols=3)
+    told = "; ".join(
+        f"{p['order']} back: {100 * p['forced']:.1f} % of pieces, {100 * p['scores']['schema_valid']['share']:.1f} % schema_valid, "
+        f"{100 * p['scores']['strict']['share']:.1f} % strict"
+        for p in points
+    )
+    return _described(
+        figure, f"Line chart of pieces guessed right against scores of written answers on {rows_scored} rows. {told}."
+    )
+
+
+def agreement_bars(passing: Sequence[float], failing: Sequence[float]) -> Figure:
+    """How far the outputs of passing and of failing rows agree with the labels' texts: two histograms on one scale."""
+    figure, panels = _figure(4.2, rows=2)
+    edges = [i / 20 for i in range(21)]
+    for axes, name, values, cause in ((panels[0], "pass", passing, "pass"), (panels[1], "fail", failing, "knowledge")):
+        colour, hatch = FLOW_STYLES[cause]
+        axes.hist(values, bins=edges, color=colour, hatch=hatch, edgecolor="#222222", linewidth=0.7)
+        axes.set(xlim=(0, 1), ylabel="rows", title=f"rows that {name} the strict check, n = {len(values)}")
+    panels[1].set_xlabel("agreement of the output's text with the label's text (1: the same)")
+    means = [sum(values) / len(values) for values in (passing, failing)]
+    told = (f"{len(v)} {k} rows, mean {m:.2f}" for v, k, m in zip((passing, failing), ("passing", "failing"), means, strict=True))
+    return _described(figure, f"Histograms of text agreement: {'; '.join(told)}.")
 
 
 def _figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:

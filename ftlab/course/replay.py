@@ -40,6 +40,16 @@ def stored(name: str, *, say: bool = True) -> Any:
     return results
 
 
+def stored_evaluations(name: str, *, say: bool = True) -> dict[str, dict]:
+    """Each system's evaluation of a stored run, as `evaluate_outputs` made it: scores and, row by row, the raw outputs with their faults.
+
+    Raises:
+        UsageError: see `stored`.
+    """
+    results, rows = stored(name, say=say), stored(f"{name}_rows", say=False)
+    return {system: evaluation | {"rows": rows[system]} for system, evaluation in results["systems"].items()}
+
+
 def _about(results: Any) -> str:
     about = results.get("about", {}) if isinstance(results, dict) else {}
     told = [f"{key} {about[key]}" for key in ("date", "task", "profile") if about.get(key)]
