@@ -13,8 +13,8 @@
 # |---|---|
 # | a laptop with two cores and 2 GB of free memory; no model is loaded | under 2 to run, about 90 with the exercises |
 #
-# SFT is *supervised fine-tuning*: training on rows of a message and the answer that is wanted. Everything below runs on rows that come with
-# the course; frozen test rows are counted, and neither read nor learnt from.
+# SFT is *supervised fine-tuning*: training on rows of a message and the answer that is wanted. Everything below runs on rows that
+# come with the course; frozen test rows are counted, and neither read nor learnt from.
 
 # %% part="bootstrap"
 
@@ -23,8 +23,8 @@
 # %% [markdown]
 # ## 1 · Rules before rows
 #
-# A customer writes: *I can't get in.* Is that a lost password, a broken app, a closed account? *Your guess: which intent would you give
-# it, and would a colleague give the same?* The labelling guide was written before the rows, and decides:
+# A customer writes: *I can't get in.* Is that a lost password, a broken app, a closed account? *Your guess: which intent would
+# you give it, and would a colleague give the same?* The labelling guide was written before the rows, and decides:
 
 # %%
 from ftlab import load_task
@@ -35,8 +35,8 @@ start = guide.index('- *"I can\'t get in"*')
 print(guide[start : guide.index("\n- ", start + 1)])
 
 # %% [markdown]
-# A rule is good if it is **observable**: two people who read it and the message give the same label. Some rules a program can check, others
-# it cannot. *Which of these three labels for "I can't get in." will the checker refuse?*
+# A rule is good if it is **observable**: two people who read it and the message give the same label. Some rules a program can
+# check, others it cannot. *Which of these three labels for "I can't get in." will the checker refuse?*
 
 # %%
 import json
@@ -53,15 +53,17 @@ for name, label in labels.items():
     print(f"{name:>15}: {problems[0].message if problems else 'no fault found'}")
 
 # %% [markdown]
-# `missing_info` is recomputed, and a value must stand in the message. The intent is another matter: by the guide the third label is wrong,
-# yet it is a perfectly valid one. For such things a **second reader** labels the same messages without seeing the first labels.
+# `missing_info` is recomputed, and a value must stand in the message. The intent is another matter: by the guide the third label
+# is wrong, yet it is a perfectly valid one. For such things a **second reader** labels the same messages without seeing the first
+# labels.
 #
-# Two readers who agree often may do so by luck, if one label is frequent. Cohen's *kappa* takes luck out. By hand, on ten messages:
+# Two readers who agree often may do so by luck, if one label is frequent. Cohen's *kappa* takes luck out. By hand, on ten
+# messages:
 
 # %%
 first = ["out_of_scope"] * 8 + ["unclear", "unclear"]
 second = ["out_of_scope"] * 8 + ["unclear", "out_of_scope"]
-agree = sum(a == b for a, b in zip(first, second)) / 10
+agree = sum(a == b for a, b in zip(first, second, strict=True)) / 10
 chance = 0.8 * 0.9 + 0.2 * 0.1  # both say out_of_scope by luck, or both say unclear
 print("agreement", agree, " by luck", round(chance, 2), " kappa", round((agree - chance) / (1 - chance), 2))
 
@@ -72,8 +74,8 @@ print("the library says", round(cohen_kappa(first, second), 2))
 assert abs(cohen_kappa(first, second) - (agree - chance) / (1 - chance)) < 1e-9
 
 # %% [markdown]
-# Now the real thing: a large part of the training rows was labelled a second time from the text and the guide alone. *Your guess: how many of a hundred
-# agree?*
+# Now the real thing: a large part of the training rows was labelled a second time from the text and the guide alone. *Your guess:
+# how many of a hundred agree?*
 
 # %%
 from ftlab.course.rows import second_labels
@@ -85,8 +87,9 @@ print(f"{same.k} of {same.n} rows have the same intent twice")
 assert same.share > 0.99, "the sentence below no longer holds"
 
 # %% [markdown]
-# Too good to be true, and the data card says why: rows on which the two labels differed and which the guide does not settle were **taken
-# out**. What stayed agrees because it was chosen so. More telling is where the second reader noted that careful people could differ:
+# Too good to be true, and the data card says why: rows on which the two labels differed and which the guide does not settle were
+# **taken out**. What stayed agrees because it was chosen so. More telling is where the second reader noted that careful people
+# could differ:
 
 # %%
 from ftlab import plots
@@ -102,8 +105,8 @@ for row, label in [(row, label) for row, label in pairs if "doubt" in label][:3]
 assert doubts["ambiguous"].low > doubts["typical"].high, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: ambiguous rows are doubted clearly more often than typical ones, so that is where the guide needs its next lines. **What
-# it does not mean**: that the rest is right. Two readers of one guide share its blind spots.
+# **What it means**: ambiguous rows are doubted clearly more often than typical ones, so that is where the guide needs its next
+# lines. **What it does not mean**: that the rest is right. Two readers of one guide share its blind spots.
 
 # %% exercise="06.1"
 
@@ -111,8 +114,8 @@ assert doubts["ambiguous"].low > doubts["typical"].high, "the sentence below no 
 # ## 2 · Kinds of rows, and twins
 #
 # A *typical* row asks plainly. *Edge* rows hold two requests or old and new values, *ambiguous* ones do not tell what is wanted,
-# *adversarial* ones attack, and a *counter-example* looks like another case without being one. *Your guess: which cells of the table
-# intent × kind are empty?*
+# *adversarial* ones attack, and a *counter-example* looks like another case without being one. *Your guess: which cells of the
+# table intent × kind are empty?*
 
 # %%
 # restart here
@@ -131,21 +134,19 @@ table = coverage(load_sets("support_plan"), "train")
 show(plots.coverage_map(table))
 
 # %% [markdown]
-# Read it column by column: a kind that only some intents have teaches a false rule, *what is messy is a refund*. A cross is no fault by
-# itself, as nearly all ambiguous rows have the intent `unclear` by definition, but each cross needs a reason. Words and languages have such
-# tables too:
+# Read it column by column: a kind that only some intents have teaches a false rule, *what is messy is a refund*. A cross is no
+# fault by itself. An ambiguous row is one whose intent nobody can tell, so its label is `unclear`, and the other cells of that
+# column have to be empty. But each cross needs such a reason. Length and language have tables of their own:
 
 # %%
-print(
-    len(table["empty_pairs"]["class × words"]),
-    "pairs of intent and length have no row, for example",
-    table["empty_pairs"]["class × words"][:2],
-)
-print(len(table["empty_pairs"]["class × lang"]), "pairs of intent and language have none")
+for pair in ("class × words", "class × lang"):
+    empty = table["empty_pairs"][pair]
+    print(f"{pair}: {len(empty)} pairs without a row", *[" + ".join(names) for names in empty[:2]])
 
 # %% [markdown]
-# Why counter-examples? A model learns the cheapest rule that fits its rows. Here is a cheap one for addresses: *copy the first address that
-# stands in the message*. It never asks whose address it is. *Your guess: how often is it right?* Only messages that hold an address count:
+# Why counter-examples? A model learns the cheapest rule that fits its rows. Here is a cheap one for addresses: *copy the first
+# address that stands in the message*. It never asks whose address it is. *Your guess: how often is it right?* Only messages that
+# hold an address count:
 
 # %%
 address = r"[\w.+'-]+@[\w-]+(?:\.[\w-]+)+"
@@ -160,29 +161,29 @@ assert cheap["typical"].low > cheap["edge"].high, "the sentence below no longer 
 print(f"wrong on {cheap['typical'].n - cheap['typical'].k} of {cheap['typical'].n} typical rows with an address")
 
 # %% [markdown]
-# **What it means**: on typical rows the cheap rule and the right one are all but the same, so typical rows alone cannot tell a model which of
-# them is meant. Edge rows and counter-examples can. **What it does not mean**: that a model takes this very shortcut. That takes a
-# training with and without such rows.
+# **What it means**: on typical rows the cheap rule and the right one are all but the same, so typical rows alone cannot tell a
+# model which of them is meant. Edge rows and counter-examples can. **What it does not mean**: that a model takes this very
+# shortcut. That takes a training with and without such rows.
 #
 # The sharpest counter-example stands beside its **twin**: nearly the same words, another answer.
 
 # %%
 for a, b in twins(task, english[:300])[:3]:
     for row in (a, b):
-        print(f"{row.text[:88]:<90}", row.output["intent"], row.output["entities"])
+        print(row.text, "\n    ", row.output["intent"], row.output["entities"])
     print()
 
 # %% [markdown]
-# Each pair pins down one word: *ticket* is no *order*, *he's* is no *I'm*. A tool that removes repetitions must know twins from copies, which
-# is the next section.
+# Each pair pins down one word: *ticket* is no *order*, a *new* address is not the *current* one. A tool that removes repetitions
+# must know twins from copies, which is the next section.
 
 # %% exercise="06.2"
 
 # %% [markdown]
 # ## 3 · The same thing twice: duplicates and leaks
 #
-# Two messages are alike if they share many pieces. Take all sequences of three words, the *3-grams*; the **Jaccard similarity** is what
-# both have over what either has. *Guess it for these two before you run the cell.*
+# Two messages are alike if they share many pieces. Take all sequences of three words, the *3-grams*; the **Jaccard similarity**
+# is what both have over what either has. *Guess it for these two before you run the cell.*
 
 # %%
 # restart here
@@ -205,9 +206,9 @@ print(sorted(one & two))
 print(len(one & two), "in both,", len(one | two), "in either: similarity", round(jaccard(one, two), 2))
 
 # %% [markdown]
-# For ten thousand messages that makes fifty million comparisons. **MinHash** avoids them with a pretty trick: shuffle all possible pieces, and
-# note for each message which of its pieces comes first. Two messages note the *same* piece with a probability that is exactly their
-# Jaccard similarity. Here a hash function does the shuffling:
+# For ten thousand messages that makes fifty million comparisons. **MinHash** avoids them with a pretty trick: shuffle all
+# possible pieces, and note for each message which of its pieces comes first. Two messages note the *same* piece with a
+# probability that is exactly their Jaccard similarity. Here a hash function does the shuffling:
 
 # %%
 from hashlib import md5
@@ -222,8 +223,8 @@ print("same first piece in", sum(same) / 1000, "of the shuffles, similarity", ro
 assert abs(sum(same) / 1000 - jaccard(one, two)) < 0.06, "the sentence above no longer holds"
 
 # %% [markdown]
-# The library keeps the first pieces of a fixed number of shuffles as the message's *signature*. *Does a longer signature pay?* Below, pairs of
-# neighbouring rows that share at least one piece:
+# The library keeps the first pieces of a fixed number of shuffles as the message's *signature*. *Does a longer signature pay?*
+# Below, pairs of neighbouring rows that share at least one piece:
 
 # %%
 texts = [row.text for row in english[:1500]]
@@ -233,19 +234,20 @@ exact = [jaccard(pieces[i], pieces[j]) for i, j in pairs]
 show(plots.minhash_estimates(exact, {n: estimated(signatures(pieces, hashes=n), pairs) for n in (16, 128)}))
 
 # %% [markdown]
-# **What it means**: eight times the shuffles, about a third of the error, since the error falls with the square root. Rows whose signatures
-# agree somewhere are candidates, and only candidates are compared exactly. **What it does not mean**: that likeness of words is likeness of
-# meaning. *Give me my money back* and *I want a refund* share no piece at all.
+# **What it means**: eight times the shuffles, about a third of the error, since the error falls with the square root. Rows whose
+# signatures agree somewhere are candidates, and only candidates are compared exactly. **What it does not mean**: that likeness of
+# words is likeness of meaning. *Give me my money back* and *I want a refund* share no piece at all.
 #
 # `near_pairs` joins this view with a second one, TF-IDF over pieces of words, which also sees misspellings:
 
 # %%
-for pair in near_pairs(["forgot my password again", "forgto my passwrod again", "my card has expired"], 0.5):
+for pair in near_pairs(["forgot my password again", "forgto my passwrod again", "my card has expired"], 0.25):
     print(f"messages {pair.first} and {pair.second}: {pair.similarity:.2f} alike by {pair.view}")
 
 # %% [markdown]
-# Is a near copy of a validation message among the training rows a **leak**, even if a few letters differ? *Guess: how far do scores rise?*
-# A word-count classifier is trained twice on equally many rows. The second time half of the validation messages are among them, with slips.
+# Is a near copy of a validation message among the training rows a **leak**, even if a few letters differ? *Guess: how far do
+# scores rise?* A word-count classifier is trained twice on equally many rows. The second time half of the validation messages are
+# among them, with slips.
 
 # %%
 from ftlab.stats import shares_by
@@ -274,9 +276,9 @@ assert leak["leaked messages, leaky training"].low > leak["leaked messages, clea
 assert mcnemar_exact(before[1::2], after[1::2])["difference"] < 0.05, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: a near copy is as good as a copy. Scores on the leaked half soar, on the other half nothing is gained: the rise is memory.
-# **What it does not mean**: that every shared word is a leak. People do write alike, and a line has to be drawn somewhere; the tools draw it
-# at 0.8 unless told otherwise.
+# **What it means**: a near copy is as good as a copy. Scores on the leaked half soar, on the other half nothing is gained: the
+# rise is memory. **What it does not mean**: that every shared word is a leak. People do write alike, and a line has to be drawn
+# somewhere; the tools draw it at 0.8 unless told otherwise.
 #
 # `dedupe` acts on it. Below a small folder with copies and leaks planted on purpose:
 
@@ -293,16 +295,17 @@ print(f"{len(planted.records)} rows, of which {len(kept)} stay, {twin_pairs} pai
 print("dropped:", dict(Counter(drop.reason for drop in dropped)))
 
 # %% [markdown]
-# Every dropped row is listed with its reason and the row that stays in its stead, and twins stay. A leak is mended on the *training* side: a
-# held-out row is never dropped because training has it too.
+# Every dropped row is listed with its reason and the row that stays in its stead, and twins stay. If fewer are dropped than were
+# planted, the slips of some took them below the line. A leak is mended on the *training* side: a held-out row is never dropped
+# because training has it too.
 
 # %% exercise="06.3"
 
 # %% [markdown]
 # ## 4 · Planted faults: which tool finds which?
 #
-# Trust in a tool comes from faults that you planted yourself. Rows are copied and broken in nine known ways, a dozen of each. *Your guess:
-# which of the nine will no tool find?*
+# Trust in a tool comes from faults that you planted yourself. Rows are copied and broken in nine known ways, a dozen of each.
+# *Your guess: which of the nine will no tool find?*
 
 # %%
 # restart here
@@ -349,29 +352,32 @@ print("no finding that matters names any row of:", ", ".join(missed))
 assert "value left out" in missed, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: each fault that shows in the text has its tool, and a fault that shows only to somebody who *reads the message* has none. A
-# value left out of a label looks like any other label. **What it does not mean**: that a clean report is a clean set.
+# **What it means**: each fault that shows in the text has its tool, and a fault that shows only to somebody who *reads the
+# message* has none. A value left out of a label looks like any other label. **What it does not mean**: that a clean report is a
+# clean set.
 #
 # Personal data deserve a look of their own. A check digit tells a card number that could be real from one that cannot:
 
 # %%
 from ftlab.datatools.pii import luhn, scan
 
-print(luhn("4000000000001127"), luhn("4000000000001128"))
+print("right check digit:", luhn("4242424242424242"), luhn("4242424242424243"))
 for text in ("card 6999 0555 0824 9269", "card 4242 4242 4242 4242", "order 6999 0555 0824 9268", "call +44 20 7946 0018"):
     print(f"{text:>26}:", [value.why for value in scan(text)] or "nothing")
 
 # %% [markdown]
-# Well-known test numbers and telephone numbers kept for films pass, and so does a number with a wrong check digit. A name in a sentence is
-# found by no pattern at all; what people wrote to you needs their consent or a careful replacement, before it becomes a row.
+# Well-known test numbers and telephone numbers kept for films pass, and so does a number with a wrong check digit. A name in a
+# sentence is found by no pattern at all; what people wrote to you needs their consent or a careful replacement, before it becomes
+# a row.
 
 # %% exercise="06.4"
 
 # %% [markdown]
 # ## 5 · Doubtful labels
 #
-# A wrong class that breaks no rule went unseen above. Other rows can speak against it: train a plain classifier on four fifths of the rows,
-# ask it about the last fifth, and look where it is *sure of another class*. But how sure is sure? By hand, five messages, two classes:
+# A wrong class that breaks no rule went unseen above. Other rows can speak against it: train a plain classifier on four fifths of
+# the rows, ask it about the last fifth, and look where it is *sure of another class*. But how sure is sure? By hand, five
+# messages, two classes:
 
 # %%
 # restart here
@@ -398,8 +404,9 @@ print("the library says:", off_diagonal(probabilities, labels))
 assert [row for row, _ in off_diagonal(probabilities, labels)] == sure_of_another
 
 # %% [markdown]
-# That is *confident learning*: each class has its own limit, the mean probability that its own rows get. Now with the truth known: five of a
-# hundred labels are made wrong, in ways that break no rule. *Your guess: reading how many rows finds half of them?*
+# That is *confident learning*: each class has its own limit, the mean probability that its own rows get. Now with the truth
+# known: five of a hundred labels are made wrong, in ways that break no rule. *Your guess: reading how many rows finds half of
+# them?*
 
 # %%
 rows = english[:1500]
@@ -410,30 +417,30 @@ show(plots.review_lines(curve, len(wrong), len(rows)))
 
 # %%
 last = curve[-1]
-print(
-    f"{last['read']} of {len(rows)} rows are doubted; among them {last['found']} of the {len(wrong)} wrong ones, {last['by_chance']:.1f} by chance"
-)
+print(f"{last['read']} of {len(rows)} rows are doubted, among them {last['found']} of the {len(wrong)} wrong ones")
+print(f"in as many rows taken at random: {last['by_chance']:.1f}")
 assert len(wrong) > last["found"] > 3 * last["by_chance"], "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: wrong labels are many times thicker among doubted rows than elsewhere, so a reader's hour finds more. **What it does not
-# mean**: that the list is complete, or that what is on it is wrong. Here are the most doubted rows whose labels nobody touched:
+# **What it means**: wrong labels are many times thicker among doubted rows than elsewhere, so a reader's hour finds more. **What
+# it does not mean**: that the list is complete, or that what is on it is wrong. Here are the most doubted rows whose labels
+# nobody touched:
 
 # %%
 for suspect in [s for s in doubted if s.index not in wrong][:4]:
     print(f"{rows[suspect.index].text[:90]!r}\n    labelled {suspect.label}, the others say {suspect.likely}")
 
 # %% [markdown]
-# Read them with the guide in hand. Most are *hard and right*: unusual messages that a word count misreads. Deleting them, or giving them the
-# class that a word count likes, would take from the set just what a model could learn beyond it.
+# Read them with the guide in hand. Most are *hard and right*: unusual messages that a word count misreads. Deleting them, or
+# giving them the class that a word count likes, would take from the set just what a model could learn beyond it.
 
 # %% exercise="06.5"
 
 # %% [markdown]
 # ## 6 · Noise, and other rows among one's own
 #
-# People mistype. Rows with noise are cheap: change the message, keep the label. *Your guess: if one letter in twenty is replaced by its
-# neighbour on the keyboard, how many labels are still true?*
+# People mistype. Rows with noise are cheap: change the message, keep the label. *Your guess: if one letter in twenty is replaced
+# by its neighbour on the keyboard, how many labels are still true?*
 
 # %%
 # restart here
@@ -465,8 +472,8 @@ for rate in (0.01, 0.02, 0.05, 0.1):
 print("labels still true:", [point.k for _, point in anywhere], "of", len(english))
 
 # %% [markdown]
-# The tool of the course does it otherwise: words that hold a labelled value, a digit, an address or a *not* are never touched, and each
-# changed row is checked again.
+# The tool of the course does it otherwise: words that hold a labelled value, a digit, an address or a *not* are never touched,
+# and each changed row is checked again.
 
 # %%
 guarded = []
@@ -484,23 +491,14 @@ for kind in KINDS:
     print(f"{kind:>12}: {noisy.text!r}")
 
 # %% [markdown]
-# **What it means**: careless noise makes labels false, and a model trained on them learns to *repair* or invent values. Guarded noise left every
-# label true, with more changed. **What it does not mean**: that noise helps. That is for a measurement; here is the stored one, if there is one.
-
-# %%
-from ftlab.course import stored
-from ftlab.course.replay import RESULTS
-
-if (RESULTS / "study_noise.json").exists():
-    study = stored("study_noise")
-    for name, scores in study["scores"].items():
-        print(f"{name:>6}: strict {scores['strict']['k']} of {scores['strict']['n']}")
-else:
-    print("not measured yet: `ftlab study noise` asks the tuned model the test rows as they are and with noise")
+# **What it means**: careless noise makes labels false, and a model trained on them learns to *repair* values or to invent them.
+# Guarded noise left every label true, with more changed. **What it does not mean**: that noisy rows help. That takes a training
+# with and one without them; `ftlab study noise` asks a tuned model the test rows as they are and with noise.
 
 # %% [markdown]
-# **Other rows.** A model trained on one task alone may forget the rest, or answer everything in its form. So rows of another kind are mixed in:
-# everyday prompts, which the untuned model itself answers before training. *How many, if they are to be a twentieth of the whole?*
+# **Other rows.** A model trained on one task alone may forget the rest, or answer everything in its form. So rows of another kind
+# are mixed in: everyday prompts, which the untuned model itself answers before training. *How many, if they are to be a twentieth
+# of the whole?*
 
 # %%
 import tempfile
@@ -517,16 +515,16 @@ print(counts)
 print(next(record["input"] for record in mixed if "mixed" in record["tags"])[:90])
 
 # %% [markdown]
-# `unlabelled` says that these rows bring no answer of their own. What such a share did for the shipped adapter, and what it did not prevent,
-# stands in section 5 of notebook 00: the loss elsewhere is measured, not assumed away.
+# `unlabelled` says that these rows bring no answer of their own. What such a share did for the shipped adapter, and what it did
+# not prevent, stands in section 5 of notebook 00: the loss elsewhere is measured, not assumed away.
 
 # %% exercise="06.6"
 
 # %% [markdown]
 # ## 7 · From failures back to rows
 #
-# A first model fails on some validation rows. Each failure is a hint at missing rows, but not each asks for rows. To keep it quick, the
-# model here is a word-count baseline with patterns for values. *Your guess: what will be its commonest failure?*
+# A first model fails on some validation rows. Each failure is a hint at missing rows, but not each asks for rows. To keep it
+# quick, the model here is a word-count baseline with patterns for values. *Your guess: what will be its commonest failure?*
 
 # %%
 # restart here
@@ -554,12 +552,12 @@ groups = clusters(small, asked, records)
 show(plots.cluster_bars(groups, len(asked)))
 
 # %%
-print(feedback_text(groups[:3], asked, shown=2))
+print("\n".join(feedback_text(groups, asked, shown=2).splitlines()[:15]))
 
 # %% [markdown]
-# Ask of each group: **would rows mend it?** A baseline that borrows its `next_step` from the nearest training row will borrow one in another
-# language, whatever is added; a pattern that misses names needs a better pattern. An intent that is mistaken for another, with few training rows
-# of its kind, does ask for rows. The right panel shows how few.
+# Ask of each group: **would rows mend it?** A baseline that borrows its `next_step` from the nearest training row will borrow one
+# in another language, whatever is added; a pattern that misses names needs a better pattern. An intent that is mistaken for
+# another, with few training rows of its kind, does ask for rows. The right panel shows how few.
 #
 # For those the tool writes a file of *unfinished* rows. Nothing is written by machine:
 
@@ -570,16 +568,19 @@ print(len(wanted), "rows proposed, ten for each failure and at most forty for a 
 print(json.dumps(example, indent=1, ensure_ascii=False))
 
 # %% [markdown]
-# The loader refuses such a row until a person has written its message and its answer, so that it cannot slip into training half done.
+# The loader refuses such a row until a person has written its message and its answer, so that it cannot slip into training half
+# done.
 #
-# **Did it help?** "We added rows where it failed, and it got better" proves little: more rows of *any* kind help. The fair opponent is as many
-# rows drawn **at random**. *Your guess: who wins?* All rows here are training rows, so the frozen ones stay unseen.
+# **Did it help?** "We added rows where it failed, and it got better" proves little: more rows of *any* kind help. The fair
+# opponent is as many rows drawn **at random**. *Your guess: who wins?* All rows here are training rows, so the frozen ones stay
+# unseen.
 
 # %%
 drawn = [row for row in task.rows("train") if row.lang == "en"]
 random.Random(0).shuffle(drawn)
 start, read, pool, judged = drawn[:400], drawn[400:900], drawn[900:2400], drawn[2400:3600]
-failing = [row.output["intent"] for row, hit in zip(read, course.class_hits(task, start, read)) if not hit]
+right = course.class_hits(task, start, read)
+failing = [row.output["intent"] for row, hit in zip(read, right, strict=True) if not hit]
 where_it_failed = course.aimed(pool, failing, 150, "intent")
 at_random = random.Random(1).sample(pool, len(where_it_failed))
 
@@ -599,17 +600,17 @@ print("aiming:", "too small to tell" if aim["p"] > 0.05 else "better than chance
 assert any_rows["p"] < 0.05 and any_rows["difference"] > 0, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: more rows helped, and only the second line says whether *aiming* did. Choosing existing rows by class is a weak aim; rows
-# that a person writes for a failure are a stronger one. **What it does not mean**: that feedback is useless, or that it works: a claim
-# without the random arm is neither.
+# **What it means**: more rows helped, and only the second line says whether *aiming* did. Choosing existing rows by class is a
+# weak aim; rows that a person writes for a failure are a stronger one. **What it does not mean**: that feedback is useless, or
+# that it works: a claim without the random arm is neither.
 
 # %% open="06.1"
 
 # %% [markdown]
 # ## 8 · The data card
 #
-# Whoever uses the rows later, maybe yourself, needs to know what they are. A card has two halves: what can be **counted** and what only a person
-# **knows**. *Your guess: which half goes stale first?*
+# Whoever uses the rows later, maybe yourself, needs to know what they are. A card has two halves: what can be **counted** and
+# what only a person **knows**. *Your guess: which half goes stale first?*
 
 # %%
 # restart here
@@ -623,8 +624,8 @@ blocks = data_blocks(task)
 print(blocks["kinds"])
 
 # %% [markdown]
-# The counted half is written by a program, and a test compares it with the rows; so it cannot go stale unnoticed. Hashes tie the card to the
-# very rows. *How much must change for the hash to change?*
+# The counted half is written by a program, and a test compares it with the rows; so it cannot go stale unnoticed. Hashes tie the
+# card to the very rows. *How much must change for the hash to change?*
 
 # %%
 print(blocks["hashes"])
@@ -634,16 +635,16 @@ print("train with one more point:", touched.hashes()["train"][:16])
 assert touched.hashes()["train"] != task.hashes()["train"] and touched.hashes()["test"] == task.hashes()["test"]
 
 # %% [markdown]
-# One sign is enough, and only for the split that holds it. The other half of the card is prose. This is the part that a reader needs most and
-# writers leave out most:
+# One sign is enough, and only for the split that holds it. The other half of the card is prose. This is the part that a reader
+# needs most and writers leave out most:
 
 # %%
 card = (task.folder / "DATA_CARD.md").read_text(encoding="utf-8")
 print(card[card.index("## Known gaps") : card.index("## Changes")])
 
 # %% [markdown]
-# **What it means**: with the counts, the way of labelling, what was taken out and what is missing, somebody can decide whether these rows fit
-# *their* messages. **What it does not mean**: that a good card makes good rows. It makes their limits visible.
+# **What it means**: with the counts, the way of labelling, what was taken out and what is missing, somebody can decide whether
+# these rows fit *their* messages. **What it does not mean**: that a good card makes good rows. It makes their limits visible.
 
 # %% [markdown]
 # ## 9 · Quiz
@@ -653,18 +654,20 @@ print(card[card.index("## Known gaps") : card.index("## Changes")])
 # %% [markdown]
 # ## What you can do now
 #
-# 1. **Rules**: write observable ones, decide hard cases before labelling, let a program recompute what it can and a second reader label the rest.
+# 1. **Rules**: write observable ones, decide hard cases before labelling, let a program recompute what it can and a second reader
+#    label the rest.
 # 2. **Kinds**: fill intent × kind on purpose, with twins that differ in the word on which the answer hangs.
-# 3. **Tools**: dedupe, check, confident learning; a planted fault shows what each finds, and a value left out is found by reading only.
+# 3. **Tools**: dedupe, check, confident learning; a planted fault shows what each finds, and a value left out is found by reading
+#    only.
 # 4. **Noise and mixing**: guard the values, check again, count shares of the whole.
-# 5. **The loop and the card**: ask of each failure whether rows would mend it, compare with as many random rows, count what can be counted
-#    and write down what is missing.
+# 5. **The loop and the card**: ask of each failure whether rows would mend it, compare with as many random rows, count what can
+#    be counted and write down what is missing.
 #
-# **Not shown here**: what each kind of row does to a tuned language model; that takes trainings, one with and one without it. Nor whether these
-# rows are like your customers' messages. The same tools run on your own folder: `ftlab data check FOLDER`, and `coverage`, `dedupe`, `noise`,
-# `mix`, `feedback` beside it.
+# **Not shown here**: what each kind of row does to a tuned language model; that takes trainings, one with and one without it. Nor
+# whether these rows are like your customers' messages. The same tools run on your own folder: `ftlab data check FOLDER`, and
+# `coverage`, `dedupe`, `noise`, `mix`, `feedback` beside it.
 #
-# **Further reading.** Cohen (1960), *A coefficient of agreement for nominal scales*, Educational and Psychological Measurement 20(1). Broder
-# (1997), *On the resemblance and containment of documents*. Northcutt, Jiang & Chuang (2021), *Confident Learning: Estimating Uncertainty in
-# Dataset Labels*, J. Artif. Intell. Res. 70. Lee et al. (2022), *Deduplicating Training Data Makes Language Models Better*, ACL. Gebru et al.
-# (2021), *Datasheets for Datasets*, Commun. ACM 64(12).
+# **Further reading.** Cohen (1960), *A coefficient of agreement for nominal scales*, Educational and Psychological Measurement
+# 20(1). Broder (1997), *On the resemblance and containment of documents*. Northcutt, Jiang & Chuang (2021), *Confident Learning:
+# Estimating Uncertainty in Dataset Labels*, J. Artif. Intell. Res. 70. Lee et al. (2022), *Deduplicating Training Data Makes
+# Language Models Better*, ACL. Gebru et al. (2021), *Datasheets for Datasets*, Commun. ACM 64(12).
