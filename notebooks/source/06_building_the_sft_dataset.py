@@ -11,7 +11,7 @@
 #
 # | you need | minutes |
 # |---|---|
-# | a laptop with two cores and 2 GB of free memory; no model is loaded | under 2 to run, about 90 with the exercises |
+# | a laptop with two cores and 1 GB of free memory; no language model is loaded | under 2 to run, about 90 with the exercises |
 #
 # SFT is *supervised fine-tuning*: training on rows of a message and the answer that is wanted. Everything below runs on rows that
 # come with the course; frozen test rows are counted, and neither read nor learnt from.
@@ -238,16 +238,17 @@ show(plots.minhash_estimates(exact, {n: estimated(signatures(pieces, hashes=n), 
 # signatures agree somewhere are candidates, and only candidates are compared exactly. **What it does not mean**: that likeness of
 # words is likeness of meaning. *Give me my money back* and *I want a refund* share no piece at all.
 #
-# `near_pairs` joins this view with a second one, TF-IDF over pieces of words, which also sees misspellings:
+# `near_pairs` joins this view with a second one: TF-IDF counts the pieces of words that two messages share, and rare pieces weigh
+# more. It also sees misspellings:
 
 # %%
 for pair in near_pairs(["forgot my password again", "forgto my passwrod again", "my card has expired"], 0.25):
     print(f"messages {pair.first} and {pair.second}: {pair.similarity:.2f} alike by {pair.view}")
 
 # %% [markdown]
-# Is a near copy of a validation message among the training rows a **leak**, even if a few letters differ? *Guess: how far do
-# scores rise?* A word-count classifier is trained twice on equally many rows. The second time half of the validation messages are
-# among them, with slips.
+# Is a near copy of a validation message among the training rows a **leak**, even if a few letters differ? *Guess: how far do scores
+# rise?* A word-count classifier is trained twice on equally many rows. The second time half of the validation messages are among them,
+# with slips. The two are compared by McNemar's paired test, which notebook 00 explains.
 
 # %%
 from ftlab.stats import shares_by
