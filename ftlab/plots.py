@@ -4,10 +4,13 @@ Made to be read 900 pixels wide, with and without colour: each system keeps one 
 is the figure's label, computed from the same numbers: `figure.get_label()`. Nothing here touches pyplot or other global state.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 from math import comb
+from textwrap import fill
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +18,7 @@ from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
 from ftlab.checks import CAUSE_ORDER
-from ftlab.stats import detectable_difference, wilson_interval
+from ftlab.stats import Share, detectable_difference, wilson_interval
 
 WIDTH = 9.0  # inches: with the fonts' 10 points, 900 pixels give letters about 14 pixels high
 
@@ -702,6 +705,139 @@ def agreement_bars(passing: Sequence[float], failing: Sequence[float]) -> Figure
     means = [sum(values) / len(values) for values in (passing, failing)]
     told = (f"{len(v)} {k} rows, mean {m:.2f}" for v, k, m in zip((passing, failing), ("passing", "failing"), means, strict=True))
     return _described(figure, f"Histograms of text agreement: {'; '.join(told)}.")
+
+
+def group_shares(groups: Mapping[str, Share], title: str, xlabel: str) -> Figure:
+    """A share with its 95 % interval per group, the first on top."""
+    figure, (axes,) = _figure(1.5 + 0.4 * len(groups))
+    shares, style = [share.as_dict() for share in groups.values()][::-1], STYLES["tuned"]
+    axes.errorbar(
+        [100 * s["share"] for s in shares], range(len(shares)), xerr=_errors(shares), fmt=style.marker, color=style.colour,
+        markersize=8, capsize=3, clip_on=False, zorder=3,
+    )  # fmt: skip
+    for y, s in enumerate(shares):
+        axes.text(100 * s["share"], y + 0.2, f"{100 * s['share']:.1f}", ha="center", va="bottom", fontsize=9)
+    labels = [f"{name} (n = {share.n})" for name, share in reversed(groups.items())]
+    axes.set_yticks(range(len(shares)), labels=labels, parse_math=False)
+    axes.grid(axis="y", visible=False)
+    axes.set(ylim=(-0.5, len(shares) - 0.3), xlabel=f"{xlabel}, % (lines: 95 % interval)")
+    axes.set_title(title, parse_math=False)
+    axes.set_xlim(left=0)
+    told = "; ".join(f"{name} {100 * s.share:.1f} % of {s.n}" for name, s in groups.items())
+    return _described(figure, f"{title}: {told}.")
+
+
+def coverage_map(coverage: dict, axis: str = "tag") -> Figure:
+    """Rows of each class (down) and each value of `axis` (across), from the result of `datatools.coverage`; empty cells are crossed."""
+    across = ("class", "tag", "lang", "words").index(axis)
+    counts: Counter[tuple[str, str]] = Counter()
+    for *place, n in coverage["cells"]:
+        counts[place[0], place[across]] += n
+    down, names = coverage["axes"]["class"], coverage["axes"][axis]
+    table = [[counts[label, name] for name in names] for label in down]
+    title = f"Rows of {coverage['name']}, {coverage['file']}, n = {coverage['rows']} (darker: more; crossed: none)"
+    empty = [f"{label} + {name}" for label in down for name in names if not counts[label, name]]
+    alt = f"{title}. Empty: {', '.join(empty) or 'no cell'}."
+    return _described(_table(table, down, names, title, lambda n: str(n) if n else "×"), alt)
+
+
+def found_table(found: Mapping[str, Mapping[str, int]], each: int, kinds: Sequence[str]) -> Figure:
+    """Planted faults (down) against kinds of findings (across): how many of the `each` planted rows a finding names."""
+    table = [[kinds_found.get(kind, 0) for kind in kinds] for kinds_found in found.values()]
+    title = f"Planted rows that a finding names, of n = {each} of each fault (darker: more)"
+    told = "; ".join(
+        f"{fault}: " + (", ".join(f"{kind} {row[kind]}" for kind in kinds if row.get(kind)) or "nothing")
+        for fault, row in found.items()
+    )
+    names = [kind.replace("_", " ") for kind in kinds]
+    return _described(_table(table, list(found), names, title, lambda n: str(n) if n else "–"), f"{title}. {told}.")
+
+
+def _table(
+    table: Sequence[Sequence[int]], down: Sequence[str], across: Sequence[str], title: str, text: Callable[[int], str]
+) -> Figure:
+    figure, (axes,) = _figure(1.5 + 0.36 * len(down))
+    axes.imshow(table, cmap="Blues", vmin=0, aspect="auto")
+    most = max(max(row) for row in table) or 1
+    for y, row in enumerate(table):
+        for x, n in enumerate(row):
+            axes.text(x, y, text(n), ha="center", va="center", color="white" if n > 0.6 * most else "#222222")
+    axes.set_xticks(range(len(across)), labels=across, rotation=25, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(range(len(down)), labels=down, parse_math=False)
+    axes.grid(visible=False)
+    axes.set_title(title, parse_math=False)
+    return figure
+
+
+def minhash_estimates(exact: Sequence[float], estimates: Mapping[int, Sequence[float]]) -> Figure:
+    """Similarity by signature against the exact one, a panel for each length of signature."""
+    figure, panels = _figure(4.0, columns=len(estimates))
+    figure.suptitle(f"Similarity of n = {len(exact)} pairs of messages: by signature and exact (dashed: equal)")
+    told = []
+    for axes, (hashes, guessed) in zip(panels, sorted(estimates.items()), strict=True):
+        off = sum(abs(a - b) for a, b in zip(exact, guessed, strict=True)) / len(exact)
+        axes.plot([0, 1], [0, 1], "--", color="#222222", linewidth=1)
+        axes.plot(exact, guessed, "o", color=STYLES["tuned"].colour, markerfacecolor="none", clip_on=False)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="exact Jaccard similarity", ylabel="share of equal places")
+        axes.set_title(f"{hashes} hashes: off by {off:.3f} on average")
+        told.append(f"{hashes} hashes off by {off:.3f}")
+    return _described(figure, f"Scatter of estimated against exact similarity of {len(exact)} pairs: {', '.join(told)} on average.")
+
+
+def review_lines(curve: Sequence[dict], wrong: int, n: int) -> Figure:
+    """Wrong labels met while reading rows in the order of suspicion, against a random order with its 95 % band."""
+    figure, (axes,) = _figure(4.0)
+    read, style = [p["read"] for p in curve], STYLES["tuned"]
+    axes.plot(read, [p["found"] for p in curve], "-", color=style.colour, linewidth=2.5, label="most doubtful first")
+    axes.plot(read, [p["by_chance"] for p in curve], "--", color="#555555", label="any order, on average")
+    axes.fill_between(
+        read, [p["low"] for p in curve], [p["high"] for p in curve], color="#bbbbbb", hatch="..", label="95 % of all orders"
+    )
+    axes.set(xlim=(0, read[-1]), ylim=(0, None), xlabel="rows that a person has read", ylabel="wrong labels met")
+    axes.set_title(f"{wrong} planted wrong labels among n = {n} rows")
+    axes.legend(loc="upper left")
+    last = curve[-1]
+    told = f"after {last['read']} rows {last['found']} met, {last['by_chance']:.1f} by chance ({last['low']:.0f} to {last['high']:.0f})"
+    return _described(figure, f"{wrong} planted wrong labels among {n} rows, most doubtful read first: {told}.")
+
+
+def share_lines(lines: Mapping[str, Sequence[tuple[float, Share]]], title: str, xlabel: str, ylabel: str) -> Figure:
+    """A line per name through shares at their x, each with its 95 % interval."""
+    figure, (axes,) = _figure(4.0)
+    for (name, points), style in zip(lines.items(), (STYLES["tuned"], STYLES["prompt"], STYLES["few_shot"]), strict=False):
+        shares = [share.as_dict() for _, share in points]
+        _line(axes, [x for x, _ in points], shares, style.colour, style.marker, "-", name)
+    axes.set(xlabel=xlabel, ylabel=f"{ylabel}, %\n(lines: 95 % interval)")
+    axes.set_title(title, parse_math=False)
+    axes.legend(loc="best")
+    told = "; ".join(
+        f"{name}: " + ", ".join(f"{100 * s.share:.1f} % at {x:g}" for x, s in points) for name, points in lines.items()
+    )
+    return _described(figure, f"{title}. {told}.")
+
+
+def cluster_bars(clusters: Sequence[Any], n: int, shown: int = 8) -> Figure:
+    """The largest groups of failures: rows that fail (left) and training rows of the same kind (right)."""
+    top = list(clusters)[:shown][::-1]
+    figure, (left, right) = _figure(1.6 + 0.42 * len(top), columns=2)
+    failing, trained = [len(c.ids) for c in top], [c.trained for c in top]
+    left.barh(range(len(top)), failing, color=STYLES["tuned"].colour, edgecolor="#222222")
+    right.barh(range(len(top)), trained, color="#dddddd", hatch="//", edgecolor="#222222")
+    for axes, values in ((left, failing), (right, trained)):
+        for y, value in enumerate(values):
+            axes.text(value, y, f" {value}", va="center")
+        axes.grid(axis="y", visible=False)
+        axes.set_xlim(0, 1.15 * max(values))
+    left.set_yticks(range(len(top)), labels=[_wrapped(f"{c.cause}: {c.what}") for c in top], parse_math=False, fontsize=8)
+    right.set_yticks([])
+    left.set(xlabel="failing rows", title=f"Failures by kind, n = {n} rows")
+    right.set(xlabel="training rows of that kind", title="What training had of it")
+    told = "; ".join(f"{c.cause}, {c.what}: {len(c.ids)} failing, {c.trained} in training" for c in reversed(top))
+    return _described(figure, f"The largest groups of failures of {n} rows. {told}.")
+
+
+def _wrapped(text: str) -> str:
+    return fill(text, 34)
 
 
 def _figure(height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, list[Axes]]:

@@ -53,6 +53,18 @@ def share(hits: Sequence[bool]) -> Share:
     return Share(k, n, k / n, *wilson_interval(k, n))
 
 
+def shares_by(groups: Sequence[str], hits: Sequence[bool]) -> dict[str, Share]:
+    """The share of true values in `hits` in each group, the largest group first.
+
+    Args:
+        groups: the group of each row, in the order of `hits`.
+    """
+    parts: dict[str, list[bool]] = {}
+    for group, hit in zip(groups, hits, strict=True):
+        parts.setdefault(group, []).append(bool(hit))
+    return {group: share(part) for group, part in sorted(parts.items(), key=lambda item: (-len(item[1]), item[0]))}
+
+
 def mcnemar_exact(before: Sequence[bool], after: Sequence[bool]) -> dict:
     """Exact McNemar test: do two models pass different shares of the same rows?
 

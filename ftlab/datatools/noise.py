@@ -102,6 +102,15 @@ def _slip(word: str, lang: str, draw: random.Random) -> str:
     return word[:i] + word[i] + word[i:]
 
 
+def careless(text: str, rate: float, seed: str, layout: str = "en") -> str:
+    """Every letter of `text` with probability `rate` replaced by a neighbouring key, wherever it stands: what a label may not survive."""
+    draw, letters = random.Random(seed), []
+    for letter in text:
+        keys = neighbours(letter.lower(), layout)
+        letters.append(draw.choice(keys) if keys and draw.random() < rate else letter)
+    return "".join(letters)
+
+
 def _dropped_words(text: str, guard: Guard, lang: str, draw: random.Random) -> str:
     """One or two small words less."""
     small = [(a, b) for a, b in guard.free(text) if text[a:b].lower() in _SMALL_WORDS[lang]]

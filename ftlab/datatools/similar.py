@@ -66,6 +66,11 @@ def signatures(sets: Sequence[frozenset[str]], hashes: int = HASHES, seed: int =
     return signed
 
 
+def estimated(signed: Any, pairs: Sequence[tuple[int, int]]) -> list[float]:
+    """The Jaccard similarity of each pair of rows as their signatures tell it: the share of places in which these agree."""
+    return [float((signed[i] == signed[j]).mean()) for i, j in pairs]
+
+
 def candidates(signed: Any) -> set[tuple[int, int]]:
     """Pairs of rows that agree on a whole band of their signatures.
 
