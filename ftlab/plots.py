@@ -519,7 +519,7 @@ def reliability(calibrations: dict[str, dict], title: str) -> Figure:
     return _described(figure, f"{title}. In per cent: {'; '.join(told)}.")
 
 
-def share_lines(shares: dict[str, dict], title: str, unit: str) -> Figure:
+def share_points(shares: dict[str, dict], title: str, unit: str) -> Figure:
     """Named shares as points with their 95 % intervals, one below the other; n stands beside each name."""
     names = list(shares)
     figure, (axes,) = _figure(1.5 + 0.5 * len(names))

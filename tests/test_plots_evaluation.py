@@ -1,6 +1,6 @@
 """Figures of notebook 04: what they draw is what they were given, and the alt text says it."""
 
-from ftlab.plots import deciders, label_matrix, refusal_plane, reliability, rows_curves, share_lines
+from ftlab.plots import deciders, label_matrix, refusal_plane, reliability, rows_curves, share_points
 from ftlab.stats import calibration, detectable_difference, share
 
 
@@ -33,9 +33,9 @@ def test_reliability_draws_a_point_a_bin():
     )
 
 
-def test_share_lines_and_refusal_plane_tell_their_numbers():
+def test_share_points_and_refusal_plane_tell_their_numbers():
     some, none = share([True, False]).as_dict(), share([False] * 4).as_dict()
-    figure = share_lines({"one": some, "two": none}, "Agreement", "rows")
+    figure = share_points({"one": some, "two": none}, "Agreement", "rows")
     assert list(figure.axes[0].lines[0].get_xdata()) == [50, 0] and "one 50.0 % of 2" in figure.get_label()
     figure = refusal_plane({"refuses all": (some, none)})
     assert "refuses all turns down 50.0 %, complies with 0.0 %" in figure.get_label()

@@ -256,7 +256,7 @@ for c in stated:
     hits = [row.output["action"] == second[row.id]["action"] for row in labelled if row.output["confidence"] == c]
     agreed[f"first labeller said {c:g}"] = share(hits)
 drawn = {name: found.as_dict() for name, found in agreed.items()}
-show(plots.share_lines(drawn, "The second labeller took the same action", "of the rows"))
+show(plots.share_points(drawn, "The second labeller took the same action", "of the rows"))
 
 # %%
 sure, unsure = agreed[f"first labeller said {stated[0]:g}"], agreed[f"first labeller said {stated[-1]:g}"]
@@ -564,7 +564,7 @@ def both(habit, shuffle=True):
 # %%
 cases = {"left, not shuffled": both(left, shuffle=False), "left, shuffled": both(left), "longer, shuffled": both(longer)}
 drawn = {name: case["same"].as_dict() for name, case in cases.items()}
-show(plots.share_lines(drawn, "Two raters made by code take the same reply", "of the items"))
+show(plots.share_points(drawn, "Two raters made by code take the same reply", "of the items"))
 
 
 # %%
