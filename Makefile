@@ -41,6 +41,7 @@ notebooks: install  ## build all notebooks from their sources, run them afresh a
 results: install  ## every number that README quotes: the shipped adapter and all baselines on the whole test set (about 15 minutes)
 	$(BIN)/ftlab run support_plan --profile long --adapter data/support_plan/adapter --out runs/results --publish results --resume
 	$(BIN)/ftlab study noise --json results/noise.json
+	$(BIN)/ftlab study fresh --json results/fresh.json
 	$(BIN)/python -m ftlab.readme
 
 adapter: install  ## train the shipped adapter again (over an hour)

@@ -19,7 +19,7 @@ SETTINGS = {  # of `ftlab.train.SftConfig`, that options override
     "patience": int, "seed": int, "last_layers": int, "text_weight": float, "general_rows": int, "memory_limit": int,
 }  # fmt: skip
 STUDY_OPTIONS = {
-    "curve": ("profile",), "diversity": ("profile", "seeds", "rows"), "noise": (),
+    "curve": ("profile",), "diversity": ("profile", "seeds", "rows"), "noise": (), "fresh": (),
     "methods": ("profile", "seeds", "rows", "methods", "split", "parts"),
 }  # fmt: skip
 TEMPLATE_HELP = "chat template for a model without one, or in the place of its own: a jinja file, or plain"
@@ -315,7 +315,7 @@ def _study(args: argparse.Namespace) -> None:
                 f"{len(results['unfinished'])} part(s) are left: {', '.join(results['unfinished'])}; run the same command to go on."
             )
     else:
-        write(study.noise_study(task))
+        write({"noise": study.noise_study, "fresh": study.fresh_study}[args.kind](task))
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -205,7 +205,8 @@ def verdict(best_prompt: dict, classifier: dict | None, good_enough: float = 0.9
     """Is fine-tuning the right lever? Computed from the error analysis of the untuned model with its best prompt.
 
     Format and instruction failures are about behaviour, which examples teach. Knowledge failures count as teachable only if a plain
-    classifier trained on the same rows beats the prompted model at the class field: then the rows hold what the model lacks.
+    classifier trained on the same rows beats the prompted model at the class field, and the commonest class too (which beats a prompted
+    model that is bad enough): then the rows hold what the model lacks.
     Safety failures are taught too, but stay behind a check in code whatever the score.
 
     Args:
@@ -221,8 +222,7 @@ def verdict(best_prompt: dict, classifier: dict | None, good_enough: float = 0.9
     if not failing or strict["low"] >= good_enough:
         why = [f"The untuned model passes {strict['k']} of {strict['n']} rows: keep the prompt, do not train."]
         return {"train": False, "teachable": None, "by_cause": {}, "why": why}
-    learnable = bool(classifier) and compare_runs(best_prompt, classifier)["class_right"]
-    rows_hold_it = bool(learnable) and learnable["difference"] > 0 and learnable["p"] < 0.05
+    rows_hold_it = classifier is not None and _rows_hold_it(best_prompt, classifier)
     lever = {
         "format": "fine-tune (or constrain decoding)",
         "instruction": "fine-tune",
@@ -243,6 +243,13 @@ def verdict(best_prompt: dict, classifier: dict | None, good_enough: float = 0.9
     ]
     by_cause = {cause: {"rows": counts[cause], "lever": lever[cause]} for cause in CAUSE_ORDER if counts[cause]}
     return {"train": train, "teachable": teachable, "by_cause": by_cause, "why": why}
+
+
+def _rows_hold_it(prompted: dict, classifier: dict) -> bool:
+    """Whether a classifier is significantly above the prompted model, and above always naming the commonest class, at the class field."""
+    found, right = compare_runs(prompted, classifier)["class_right"], classifier["scores"]["class_right"]
+    commonest = max(group["n"] for group in classifier["by_class"]) / classifier["n"]
+    return found["difference"] > 0 and found["p"] < 0.05 and right["low"] > commonest
 
 
 def without_rows(evaluation: dict) -> dict[str, Any]:

@@ -129,12 +129,12 @@ def run_main_job(
     started = time.monotonic()
     rows = stratified(task.rows("test"), settings.baseline_rows or len(task.rows("test")), task.class_field)
     _announce(job, rows)
-    with job.stage("classifiers", "Before, without a language model: TF-IDF on the same training rows"):
-        evaluations = {"tfidf": _score_tfidf(job, rows)}
-        classifiers = classifier_accuracies(task, task.rows("train"), rows) if task.class_field else {}
     loaded = load_model(job.model_name, progress=progress, chat_template=chat_template)
     if profile_name == GPU:
         place(loaded.model)
+    with job.stage("classifiers", "Before, without a language model: TF-IDF on the same training rows"):
+        evaluations = {"tfidf": _score_tfidf(job, rows)}
+        classifiers = classifier_accuracies(task, task.rows("train"), rows) if task.class_field else {}
     answers = _Answers(job, loaded, cache)
     with job.stage("prompting", "Before, untuned: best long prompt, and the same with examples"):
         for name, shots in (("prompt", []), ("few_shot", few_shot_examples(task))):
@@ -158,7 +158,7 @@ def run_main_job(
     results = {
         "about": _about(job, loaded, best_prompt, rows, lineage),
         "systems": {name: without_rows(e) for name, e in evaluations.items()},
-        "classifiers": {name: _versus(hits, evaluations["tuned"]) for name, hits in classifiers.items()},
+        "classifiers": {name: versus(hits, evaluations["tuned"]) for name, hits in classifiers.items()},
         "verdict": judgement,
         "paired": {name: compare_runs(e, evaluations["tuned"]) for name, e in evaluations.items() if name != "tuned"},
         "flow": error_flow(evaluations[best_prompt], evaluations["tuned"]),
@@ -388,7 +388,7 @@ def _about(job: Job, loaded: LoadedModel, best_prompt: str, rows: Sequence[Row],
     }
 
 
-def _versus(hits: list[bool], tuned: dict) -> dict:
+def versus(hits: list[bool], tuned: dict) -> dict:
     """A plain classifier's accuracy, and the paired test of the tuned model against it."""
     right = [r["passes"]["class_right"] for r in tuned["rows"]]
     return {"accuracy": share(hits).as_dict(), "tuned_against_it": mcnemar_exact(hits, right)}

@@ -111,6 +111,23 @@ def reply_blocks(results: dict | None) -> dict[str, str]:
     }
 
 
+def fresh_block(study: dict | None) -> dict[str, str]:
+    """README's table of the rows by other writers."""
+    if study is None:
+        return {"fresh": UNSTUDIED}
+    heads = [f"{head} ↓" if name in LOWER_IS_BETTER else head for name, head in zip(_SHOWN, _HEADS, strict=True)]
+    lines = [f"| on {study['rows']} fresh rows | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    for name, label in (("tfidf", _SYSTEMS["tfidf"]), ("tuned", _SYSTEMS["constrained"])):
+        lines.append(f"| {label} | " + " | ".join(percent(study["scores"][name][key]) for key in _SHOWN) + " |")
+    name, best = max(study["classifiers"].items(), key=lambda item: item[1]["accuracy"]["share"])
+    test, whole, called = best["tuned_against_it"], study["paired"]["strict"], name.replace("_", " ")
+    return {
+        "fresh": "\n".join(lines) + f"\n\nThe best plain classifier ({called}) has the intent right in "
+        f"{percent(best['accuracy'])}; the tuned model gains {test['gained']} rows against it and loses {test['lost']} ({p_value(test)}). "
+        f"At passing all checks it gains {whole['gained']} and loses {whole['lost']} against the TF-IDF baseline ({p_value(whole)})."
+    }
+
+
 def study_blocks(noise: dict | None, curve: dict | None, diversity: dict | None) -> dict[str, str]:
     """Name → Markdown of the studies of data in docs/experiments.md."""
     return {
@@ -338,7 +355,10 @@ def documents() -> dict[Path, dict[str, str]]:
 
     cards = {task.folder / "DATA_CARD.md": data_blocks(task) for task in map(load_task, builtin_tasks())}
     return {
-        ROOT / "README.md": blocks(result("support_plan")) | reply_blocks(result("support_reply")) | speed_block(result("bench")),
+        ROOT / "README.md": blocks(result("support_plan"))
+        | fresh_block(result("fresh"))
+        | reply_blocks(result("support_reply"))
+        | speed_block(result("bench")),
         ROOT / "docs" / "experiments.md": study_blocks(*map(result, ("noise", "curve", "diversity"))),
         ROOT / "docs" / "performance.md": performance_blocks(*map(result, ("bench", "growth", "cost", "layers"))),
         **cards,

@@ -1,7 +1,8 @@
 """Small studies of what data does to a tuned model: how scores grow with rows, whether other rows beat copies, what noise costs.
 
-Every arm trains one adapter with the settings of a profile and is scored on validation rows, except `noise_study`, which trains nothing
-and asks the shipped adapter the frozen test rows as they are and with noise. An arm that is finished is not trained again.
+Every arm trains one adapter with the settings of a profile and is scored on validation rows; one that is finished is not trained again.
+`noise_study` and `fresh_study` train nothing: they ask the shipped adapter the frozen test rows as they are and with noise, and the rows
+of a second frozen set by other writers.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.artifact import apply_adapter, shipped_adapter
-from ftlab.baselines import classifier_accuracies
+from ftlab.baselines import classifier_accuracies, task_baseline
 from ftlab.datatools.noise import noisy_rows
-from ftlab.errors import UsageError
-from ftlab.evaluate import compare_runs, evaluate_tuned, without_rows
-from ftlab.mainjob import score_line, train_adapter
+from ftlab.errors import DataError, UsageError
+from ftlab.evaluate import compare_runs, evaluate_outputs, evaluate_tuned, without_rows
+from ftlab.mainjob import score_line, train_adapter, versus
 from ftlab.models import EMBEDDED, LoadedModel, load_model
 from ftlab.stats import share
-from ftlab.task import Row, Task, stratified
+from ftlab.task import Row, Task, check_frozen, file_sha256, read_rows, stratified
 from ftlab.train.settings import profile, sft_config
 
 SHARES = (0.1, 0.25, 0.5)
 COPIES = 4
+FRESH = "fresh_test.jsonl"  # in a task's folder, its hash pinned beside it
 NOISE = 0.3  # probability of each kind of noise in a row
 
 
@@ -114,6 +116,34 @@ def noise_study(
         "task": task.name, "rate": rate, "seed": seed, "noise": counts,
         "scores": {name: without_rows(e)["scores"] for name, e in found.items()},
         "paired": compare_runs(found["clean"], found["noisy"]),
+    }  # fmt: skip
+
+
+def fresh_study(task: Task, *, adapter: Path | None = None, model: str = EMBEDDED, say: Callable[[str], None] = print) -> dict:
+    """The rows of fresh_test.jsonl, by writers who had seen no other row: the tuned model beside what is trained on the same rows.
+
+    Returns:
+        {"task", "rows", "sha256" (of the set), "train" (hash of the training rows), "adapter_sha256", "scores": {"tfidf", "tuned"},
+        "paired" (tuned against tfidf), "classifiers": {name: {"accuracy", "tuned_against_it"}}, "by_class", "by_tag"}.
+
+    Raises:
+        DataError: there is no such file in the task's folder, it has changed, or its rows are broken.
+    """
+    path = task.folder / FRESH
+    rows, problems = read_rows(path, checker=task.checker, labelled=True)
+    if problems:
+        raise DataError(f"{path.name}: {len(problems)} broken row(s); mend each of these and run again:", problems)
+    check_frozen(path)
+    loaded, lineage = _adapted(task, adapter, model)
+    tfidf = evaluate_outputs(task, rows, task_baseline(task).predict(rows))
+    tuned = evaluate_tuned(task, loaded, rows)
+    say(f"tfidf: {score_line(tfidf)}\ntuned: {score_line(tuned)}")
+    hits = classifier_accuracies(task, task.rows("train"), rows)
+    return {
+        "task": task.name, "rows": len(rows), "sha256": file_sha256(path), "train": task.hashes()["train"],
+        "adapter_sha256": lineage.get("adapter_sha256"), "scores": {"tfidf": tfidf["scores"], "tuned": tuned["scores"]},
+        "paired": compare_runs(tfidf, tuned), "classifiers": {name: versus(right, tuned) for name, right in hits.items()},
+        "by_class": tuned["by_class"], "by_tag": tuned["by_tag"],
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from ftlab.cli import main
 from ftlab.device import Load, Machine, is_main, machine, place, plan_device, settle
 from ftlab.errors import UsageError
 from ftlab.lora import add_lora, trainable_parameters
-from ftlab.stock import _arguments, sft_trainer
+from ftlab.stock import one_gpu, sft_trainer, training_arguments
 from ftlab.train.settings import PROFILES, sft_config
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # trl's own
@@ -204,7 +204,8 @@ def test_frozen_weights_are_cast_and_trained_ones_are_not(tiny):
 
 def test_one_process_never_spreads_a_batch_over_several_gpus(tmp_path):
     """trl refuses to; transformers counts the GPUs that it sees, and spreads."""
-    seen = _arguments(lambda **k: SimpleNamespace(n_gpu=4, **k), sft_config("smoke"), tmp_path, plan(replace(A100, devices=4)))
+    told = training_arguments(sft_config("smoke"), tmp_path, plan(replace(A100, devices=4)))
+    seen = one_gpu(SimpleNamespace(n_gpu=4, **told))
     assert seen._n_gpu == 1 and seen.bf16 and seen.per_device_train_batch_size == 32
 
 

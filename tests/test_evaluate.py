@@ -1,6 +1,7 @@
 """Scores, paired comparison and the verdict on small tables made by hand."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -100,6 +101,18 @@ def test_verdict_trains_for_knowledge_only_if_the_rows_are_seen_to_teach_it(toy_
     knows = evaluate_outputs(toy_task, rows, answers(toy_task, rows))
     assert verdict(wrong, wrong)["train"] is False
     assert verdict(wrong, knows)["train"] is True
+
+
+def test_a_constant_answer_is_no_sign_that_the_rows_teach(toy_task, rows):
+    """It beats a prompted model that insists on a rare class, and shows nothing but which class is common."""
+    classes = ["refund"] * 15 + ["other"] * 5
+    labelled = [replace(row, output=row.output | {"intent": c}) for row, c in zip(rows, classes, strict=True)]
+    insists, constant = (
+        evaluate_outputs(toy_task, labelled, [json.dumps(row.output | {"intent": c}) for row in labelled])
+        for c in ("other", "refund")
+    )
+    assert compare_runs(insists, constant)["class_right"]["p"] < 0.05
+    assert verdict(insists, constant)["train"] is False
 
 
 def test_refusals_and_confidence_are_counted_where_the_task_declares_them():

@@ -1,10 +1,13 @@
 """The studies of data, end to end with the tiny model: equal sizes, the right rows, nothing trained twice."""
 
+import json
+
 import pytest
 
 from ftlab import study
 from ftlab.cli import main
-from ftlab.errors import UsageError
+from ftlab.errors import DataError, UsageError
+from ftlab.task import file_sha256
 
 SMALL = {"general_rows": 0, "epochs": 1, "train_rows": 0}
 
@@ -58,3 +61,31 @@ def test_a_finished_arm_is_not_trained_again(toy_task, adapter, tmp_path):
 def test_an_option_that_a_study_does_not_use_is_refused(capsys):
     assert main(["study", "noise", "--rows", "5"]) == 2
     assert "expected no --rows" in capsys.readouterr().err
+
+
+def write_fresh(task, text="Where is my money for order 4321?"):
+    row = {"id": "f1", "input": text, "output": {"intent": "refund", "number": "4321", "say": "Thank you."}}
+    path = task.folder / study.FRESH
+    path.write_text(json.dumps(row) + "\n")
+    path.with_suffix(".sha256").write_text(file_sha256(path))
+    return path
+
+
+def test_fresh_rows_are_answered_by_the_model_and_by_what_is_trained_on_the_same_rows(toy_task, adapter):
+    write_fresh(toy_task)
+    found = study.fresh_study(toy_task, adapter=adapter, model="tiny", say=lambda _: None)
+    assert found["rows"] == found["scores"]["tfidf"]["strict"]["n"] == found["paired"]["strict"]["n"] == 1
+    assert found["classifiers"]["tfidf_linear_svm"]["accuracy"]["k"] == 1  # "money" and "order" are refund words
+    assert found["train"] == toy_task.hashes()["train"]
+
+
+def test_a_fresh_set_that_has_changed_is_refused(toy_task, adapter):
+    path = write_fresh(toy_task)
+    path.write_text(path.read_text().replace("Where", "And where"))
+    with pytest.raises(DataError, match="has changed"):
+        study.fresh_study(toy_task, adapter=adapter, model="tiny")
+
+
+def test_no_fresh_set_is_said(toy_task, adapter):
+    with pytest.raises(DataError, match="found no file"):
+        study.fresh_study(toy_task, adapter=adapter, model="tiny")

@@ -314,20 +314,21 @@ assert all(set(found["by_cause"]) == {"knowledge"} for found in judged.values())
 print("knowledge, not told:", judged[False]["by_cause"]["knowledge"]["lever"])
 
 # %% [markdown]
-# **How to fool it.** The hopeless version again, but the prompted model now insists on a rarer queue; and in the classifier's place stands
-# the constant answer of section 1, which has learnt nothing but which queue is commonest. *Your guess: does the verdict notice?*
+# **Why it asks twice.** The hopeless version again, but the prompted model now insists on a rarer queue; and in the classifier's place
+# stands the constant answer of section 1, which has learnt nothing but which queue is commonest. It beats the prompted model. *Your guess:
+# does the verdict take that for knowledge in the rows?*
 
 # %%
 own = queue_task(task, told=False)
 insists = evaluate_outputs(own, own.rows("validation"), ['{"queue": "access"}'] * len(rows))
 floor = evaluate_outputs(own, own.rows("validation"), [constant_answer(own, own.rows("train"))] * len(rows))
-fooled = verdict(insists, floor)
-print(fooled["why"][-1])
-assert fooled["train"], "the sentence below no longer holds"
+unmoved = verdict(insists, floor)
+print(unmoved["why"][-1])
+assert not unmoved["train"], "the sentence below no longer holds"
 
 # %% [markdown]
-# It does not. The verdict asks whether the classifier beats the *prompted model*, and one that is worse than always saying the commonest
-# queue is beaten by anything. So ask two questions, not one: does the classifier beat the prompted model, **and does it beat the floor**?
+# It does not. A prompted model that is worse than always saying the commonest queue is beaten by anything. So the verdict asks two
+# questions: does the classifier beat the prompted model, **and does it beat the floor**?
 
 # %% exercise="05.3"
 
