@@ -82,7 +82,7 @@ def _pretrain(args: argparse.Namespace) -> None:
     say(corpus_text(corpus))
     lineage = pretrain(corpus, config, args.out, resume=args.resume)
     if first:
-        from ftlab.pretrain_plots import pretraining_curve
+        from ftlab.plots.pretraining import pretraining_curve
 
         pretraining_curve(lineage).savefig(args.out / "pretraining.png")
     training = lineage["training"]
@@ -111,7 +111,7 @@ def _study(args: argparse.Namespace) -> None:
 
 
 def _draw(results: dict, folder: Path) -> None:
-    from ftlab.pretrain_plots import effects, scaling
+    from ftlab.plots.pretraining import effects, scaling
 
     folder.mkdir(parents=True, exist_ok=True)
     if any("effects" in found for found in results.values()):

@@ -375,7 +375,7 @@ def test_the_lineage_says_what_it_was_made_from(trained, corpus):
 
 
 def test_the_curve_is_drawn_with_recall_beside_it(trained):
-    from ftlab.pretrain_plots import pretraining_curve
+    from ftlab.plots.pretraining import pretraining_curve
 
     figure = pretraining_curve(trained[1])
     assert len(figure.axes) == 2

@@ -177,7 +177,7 @@ def test_the_command_writes_points_law_and_bill(text, tmp_path, capsys, monkeypa
 
 
 def test_figures_say_in_words_what_they_draw(bench):
-    from ftlab.pretrain_plots import effects
+    from ftlab.plots.pretraining import effects
 
     results = {"amount": study.amount_study(bench, seeds=2)}
     figure = effects(results)

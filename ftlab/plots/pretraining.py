@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from ftlab.plots import _described, _figure, _line
+from ftlab.plots.frame import described, interval_line, new_figure
 from ftlab.pretrain_study import MODELS, WORTH, law_loss
 
 TRAINED, HELD_OUT = ("#E69F00", "s", "--"), ("#0072B2", "o", "-")  # colour, marker, line
@@ -14,7 +14,7 @@ def pretraining_curve(lineage: dict) -> Figure:
     """Loss over the tokens seen, and recall of the invented facts by how often they were stated, with 95 % intervals."""
     training = lineage["training"]
     curve, last = training["curve"], training["curve"][-1]
-    figure, panels = _figure(4.2, columns=2 if "recall" in last else 1)
+    figure, panels = new_figure(4.2, columns=2 if "recall" in last else 1)
     for key, label, (colour, marker, line) in (
         ("train_loss", "text trained on, facts included", TRAINED), ("loss", "held-out text", HELD_OUT)
     ):  # fmt: skip
@@ -27,13 +27,13 @@ def pretraining_curve(lineage: dict) -> Figure:
     spoken = f"Held-out loss falls from {curve[0]['loss']:.2f} to {last['loss']:.2f} nats over {last['tokens']:,} tokens."
     if "recall" in last:
         spoken += _recall_panel(panels[1], last["recall"])
-    return _described(figure, spoken)
+    return described(figure, spoken)
 
 
 def _recall_panel(axes, recall: dict) -> str:
     """Draw recall by exposure; returns what it shows in words."""
     shares = recall["by_exposure"]
-    _line(axes, range(len(shares)), list(shares.values()), *HELD_OUT, "facts recalled")
+    interval_line(axes, range(len(shares)), list(shares.values()), *HELD_OUT, "facts recalled")
     axes.axhline(100 * recall["control"]["needed"], color="#222222", linewidth=1, linestyle="--", label="needed at the right end")
     axes.axhline(100 * recall["chance"], color="#8c8c8c", linewidth=1, linestyle=":", label="chance")
     axes.set_xticks(range(len(shares)), labels=list(shares))
@@ -47,7 +47,7 @@ def _recall_panel(axes, recall: dict) -> str:
 def effects(results: dict) -> Figure:
     """Every effect of the studies with its 95 % interval; the grey band is too small to be worth having."""
     rows = [(f"{kind}: {name}", e) for kind, found in results.items() for name, e in found.get("effects", {}).items()]
-    figure, (axes,) = _figure(1.4 + 0.5 * len(rows))
+    figure, (axes,) = new_figure(1.4 + 0.5 * len(rows))
     axes.axvspan(-WORTH, WORTH, color="#dddddd", zorder=0)
     axes.axvline(0, color="#222222", linewidth=0.8)
     for at, (_, e) in enumerate(rows):
@@ -69,14 +69,14 @@ def effects(results: dict) -> Figure:
     seeds = next((found["seeds"] for found in results.values() if "effects" in found), 0)
     axes.set_title(f"Equal compute, {seeds} seeds (strokes: single seeds, lines: 95 % interval)")
     told = "; ".join(f"{name} {e['difference']:+.2f} ({e['low']:+.2f} to {e['high']:+.2f}), {e['verdict']}" for name, e in rows)
-    return _described(figure, f"Effects on the loss: {told}.")
+    return described(figure, f"Effects on the loss: {told}.")
 
 
 def scaling(found: dict) -> Figure:
     """Held-out loss over tokens, a line per size of model: what was measured, and the law fitted to it."""
     points, law = found["points"], [found["law"][name]["value"] for name in ("floor", "A", "a", "B", "b")]
     sizes = sorted({p["parameters"] for p in points})
-    figure, (axes,) = _figure(4.6)
+    figure, (axes,) = new_figure(4.6)
     for i, size in enumerate(sizes):
         colour, marker, line = SIZE_STYLES[i % len(SIZE_STYLES)]
         own = sorted((p for p in points if p["parameters"] == size), key=lambda p: p["tokens"])
@@ -93,4 +93,4 @@ def scaling(found: dict) -> Figure:
         for what, name in (("parameters", "a"), ("tokens", "b"))
     )
     told = f"Loss falls with parameters and tokens; the exponents are {exponents}."
-    return _described(figure, told + f" From here to {', '.join(MODELS)} is far outside of what was measured.")
+    return described(figure, told + f" From here to {', '.join(MODELS)} is far outside of what was measured.")
