@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ftlab import __version__, choose_cli, compare_cli, data_cli, inside_cli, preference_cli, pretrain_cli
 from ftlab.bench import KINDS as BENCH_KINDS
+from ftlab.device import leave_together
 from ftlab.errors import DataError, FtlabError, UsageError
 from ftlab.generate import ENGINES, STOPS
 
@@ -30,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; print one sentence for a mistake of the user, never a traceback."""
     args = _parser().parse_args(argv)
     try:
-        return args.run(args) or 0
+        status = args.run(args) or 0
+        leave_together()
+        return status
     except FtlabError as error:
         print(f"ftlab {args.command}: {error}", file=sys.stderr)
         for problem in getattr(error, "problems", []):

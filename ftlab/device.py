@@ -6,6 +6,7 @@ change time and memory; the batch of an optimizer step stays the one that was as
 
 import importlib.util
 import os
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +154,18 @@ def _cpu_wanted() -> bool:
 def is_main() -> bool:
     """Whether this is the one process that writes and speaks."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def leave_together() -> None:
+    """Wait for the other processes of a run that is done, if there are any, and take leave of them.
+
+    One that ended while another still held a connection to it was aborted at its end now and then, and took the others with it.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 def place(model: Any) -> Any:

@@ -14,7 +14,7 @@ import torch
 import ftlab
 from ftlab.artifact import WEIGHTS, read_lineage
 from ftlab.cli import main
-from ftlab.device import Load, Machine, is_main, machine, place, plan_device, settle
+from ftlab.device import Load, Machine, is_main, leave_together, machine, place, plan_device, settle
 from ftlab.errors import UsageError
 from ftlab.lora import add_lora, trainable_parameters
 from ftlab.stock import one_gpu, sft_trainer, training_arguments
@@ -286,3 +286,10 @@ def test_the_main_job_is_for_one_process(toy_folder, tmp_path, monkeypatch, caps
 
 def test_the_gpu_profile_weighs_all_tokens_alike_as_trl_does():
     assert PROFILES["gpu"].sft.text_weight == 1.0 and PROFILES["gpu"].sft.batch_size % 8 == 0
+
+
+def test_processes_take_leave_of_each_other_and_one_alone_just_ends(tmp_path):
+    leave_together()  # nobody to leave
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    leave_together()
+    assert not torch.distributed.is_initialized()
