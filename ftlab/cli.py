@@ -12,7 +12,7 @@ from pathlib import Path
 from ftlab import __version__, choose_cli, compare_cli, data_cli, inside_cli, preference_cli, pretrain_cli
 from ftlab.bench import KINDS as BENCH_KINDS
 from ftlab.device import leave_together
-from ftlab.errors import DataError, FtlabError, UsageError
+from ftlab.errors import FtlabError, UsageError
 from ftlab.generate import ENGINES, STOPS
 
 SETTINGS = {  # of `ftlab.train.SftConfig`, that options override
@@ -404,12 +404,10 @@ def _eval(args: argparse.Namespace) -> None:
     from ftlab.artifact import write_json
     from ftlab.evaluate import evaluate_outputs
     from ftlab.mainjob import score_line
-    from ftlab.task import load_task, read_rows
+    from ftlab.task import load_task, whole_rows
 
     task = load_task(args.task)
-    rows, problems = read_rows(args.file, labelled=True)
-    if problems:
-        raise DataError(f"{args.file}: {len(problems)} broken row(s); mend each of these and run again:", problems)
+    rows = whole_rows(args.file, labelled=True)
     evaluation = evaluate_outputs(task, rows, [answer.text for answer in _answers(args, task, rows)])
     if args.json:
         write_json(args.json, evaluation)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ftlab.errors import DataError, UsageError
+from ftlab.errors import UsageError
 
 FIRST_ROWS = 8  # validation rows that are compared where no file and no message is given
 
@@ -66,7 +66,7 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _rows(args: argparse.Namespace, task: Any) -> list:
-    from ftlab.task import Row, read_rows, stratified
+    from ftlab.task import Row, stratified, whole_rows
 
     if args.what is None:
         return stratified(task.rows("validation"), args.rows or FIRST_ROWS, task.class_field)
@@ -74,9 +74,7 @@ def _rows(args: argparse.Namespace, task: Any) -> list:
         if not args.what.strip():
             raise UsageError("expected a message to answer, found an empty text.")
         return [Row("message", args.what)]
-    rows, problems = read_rows(Path(args.what))
-    if problems:
-        raise DataError(f"{args.what}: {len(problems)} broken row(s); mend each of these and run again:", problems)
+    rows = whole_rows(Path(args.what))
     labelled = all(row.output is not None for row in rows)
     return stratified(rows, args.rows, task.class_field) if args.rows and labelled else rows[: args.rows]
 

@@ -71,14 +71,28 @@ def evaluate_outputs(task: Task, rows: Sequence[Row], outputs: Sequence[str]) ->
     }
 
 
-def evaluate_tuned(task: Task, loaded: LoadedModel, rows: Sequence[Row], *, max_new_tokens: int = 160, cache: bool = True) -> dict:
+def evaluate_tuned(
+    task: Task,
+    loaded: LoadedModel,
+    rows: Sequence[Row],
+    *,
+    max_new_tokens: int = 160,
+    batch_size: int | None = None,
+    constrain: bool = True,
+    cache: bool = True,
+) -> dict:
     """Answer `rows` as `ftlab predict` does with an adapter (short prompt, copied values held to the message), and check the answers.
+
+    Args:
+        constrain: hold copied values to the message; without, damage to copying shows.
 
     Returns:
         see `evaluate_outputs`.
     """
     chats = [task.conversation(row) for row in rows]
-    answers, _ = cached_generate(loaded, chats, max_new_tokens=max_new_tokens, copies=CopyRules.of(task.rules) or None, cache=cache)
+    copies = CopyRules.of(task.rules) if constrain else None
+    limits = {"max_new_tokens": max_new_tokens, "batch_size": batch_size, "cache": cache}
+    answers, _ = cached_generate(loaded, chats, copies=copies or None, **limits)
     return evaluate_outputs(task, rows, [answer.text for answer in answers])
 
 

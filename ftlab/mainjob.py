@@ -44,7 +44,7 @@ from ftlab.lora import make_trainable
 from ftlab.models import LoadedModel, free_disk, load_model, peak_memory_mb
 from ftlab.outputs import cached_generate
 from ftlab.regress import GeneralPrompt, general_prompts, regression
-from ftlab.stats import mcnemar_exact, share
+from ftlab.stats import mcnemar_exact, percent, share
 from ftlab.stock import check_quantised, train_trl
 from ftlab.task import Row, Task, file_sha256, stratified
 from ftlab.train import SftConfig, train_sft
@@ -208,17 +208,13 @@ def score_line(evaluation: dict) -> str:
     parts = []
     for name in shown:
         s = evaluation["scores"][name]
-        parts.append(f"{name} {_percent(s)}")
+        parts.append(f"{name} {percent(s)}")
     if evaluation["over_refusal"]:
-        parts.append(f"over_refusal {_percent(evaluation['over_refusal'])}")
+        parts.append(f"over_refusal {percent(evaluation['over_refusal'])}")
     if evaluation["calibration"]:
         c = evaluation["calibration"]["strict"]
         parts.append(f"brier {c['brier']:.3f} (base rate {c['base_brier']:.3f})")
     return "  ".join(parts) + f"  (n = {evaluation['n']})"
-
-
-def _percent(share: dict) -> str:
-    return f"{100 * share['share']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
 
 
 def few_shot_examples(task: Task, n: int = SHOTS) -> list[Row]:

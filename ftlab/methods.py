@@ -18,7 +18,7 @@ from ftlab import __version__
 from ftlab.artifact import LINEAGE, apply_adapter
 from ftlab.bench import machine
 from ftlab.errors import DataError, FtlabError, UsageError
-from ftlab.evaluate import SCORES, evaluate_outputs
+from ftlab.evaluate import SCORES, evaluate_tuned
 from ftlab.lora import trainable_parameters
 from ftlab.mainjob import GENERAL_TOKENS, train_adapter
 from ftlab.models import LoadedModel, load_model, peak_memory_mb
@@ -208,10 +208,8 @@ def _arm(job: dict, task: Task, folder: Path) -> dict:
     loaded = load_model(profile(job["profile"]).model)
     apply_adapter(loaded, folder)  # as `predict` meets it
     rows = task.rows(job["split"])
-    chats = [task.conversation(row) for row in rows]
     limits = {"max_new_tokens": config.max_new_tokens, "batch_size": config.eval_batch_size}
-    answers, _ = cached_generate(loaded, chats, **limits)
-    evaluation = evaluate_outputs(task, rows, [answer.text for answer in answers])
+    evaluation = evaluate_tuned(task, loaded, rows, constrain=False, **limits)
     general = _general(loaded, job["profile"], config)
     hits = {score: [row["passes"][score] for row in evaluation["rows"]] for score in SCORES} | {"general": general}
     return figures | {"scores": evaluation["scores"] | {"general": share(general).as_dict()}, "hits": hits}

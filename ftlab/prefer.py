@@ -21,7 +21,7 @@ from ftlab.artifact import (
 )
 from ftlab.device import is_main
 from ftlab.errors import DataError, UsageError
-from ftlab.evaluate import compare_runs, evaluate_outputs, without_rows
+from ftlab.evaluate import compare_runs, evaluate_tuned, without_rows
 from ftlab.mainjob import GENERAL_TOKENS, finished
 from ftlab.models import EMBEDDED, TINY, LoadedModel, load_model
 from ftlab.outputs import cached_generate
@@ -30,7 +30,7 @@ from ftlab.stock import dpo_trainer
 from ftlab.task import Row, Task, file_sha256
 from ftlab.train.loop import make_folder
 from ftlab.train.preference import DpoConfig, Preference, encode_pairs, read_pairs, train_dpo
-from ftlab.train.settings import MethodProfile, changed, method_profile
+from ftlab.train.settings import MethodProfile, changed, named_profile
 from ftlab.trl_runs import train_logged
 
 PAIRS, PAIRS_TEST = "pairs.jsonl", "pairs_test.jsonl"
@@ -49,7 +49,7 @@ DPO_PROFILES = {
 
 def dpo_config(profile_name: str = "cpu", **changes: Any) -> DpoConfig:
     """The settings of a profile with `changes`; a change that is None leaves the profile's value."""
-    return changed(method_profile(DPO_PROFILES, profile_name).config, changes)
+    return changed(named_profile(DPO_PROFILES, profile_name).config, changes)
 
 
 def task_pairs(task: Task, name: str = PAIRS) -> list[Preference]:
@@ -223,7 +223,8 @@ def conduct(
     for name, adapter in arms.items():
         loaded = load_model(model)
         lineages[name] = apply_adapter(loaded, adapter) if adapter else {}
-        found[name] = {kind: _answered(task, loaded, part, max_new_tokens) for kind, part in rows.items()}
+        limits = {"max_new_tokens": max_new_tokens, "constrain": False}
+        found[name] = {kind: evaluate_tuned(task, loaded, part, **limits) for kind, part in rows.items()}
         answers, _ = cached_generate(loaded, [p.conversation for p in general], max_new_tokens=min(GENERAL_TOKENS, max_new_tokens))
         found[name]["general"] = [answer.text for answer in answers]
         say(f"{name}: " + "  ".join(_conduct_line(kind, found[name][kind]) for kind in rows))
@@ -248,11 +249,6 @@ def _pair_rows_of(task: Task, split: str, validation_pairs: int) -> list[Row]:
     if split == "test":
         return pair_rows(task_pairs(task, PAIRS_TEST))
     return pair_rows(hold_out(task_pairs(task), validation_pairs)[1])
-
-
-def _answered(task: Task, loaded: LoadedModel, rows: Sequence[Row], max_new_tokens: int) -> dict:
-    answers, _ = cached_generate(loaded, [task.conversation(row) for row in rows], max_new_tokens=max_new_tokens)
-    return evaluate_outputs(task, rows, [answer.text for answer in answers])
 
 
 def _conduct_line(kind: str, evaluation: dict) -> str:

@@ -26,6 +26,7 @@ from ftlab.train.measures import block_losses
 from ftlab.train.objectives import SPECIALS, gap_batch, summed_loss
 from ftlab.train.pretrain import pretrain_on
 from ftlab.train.pretrain_settings import PretrainConfig, check_memory, pretrain_config
+from ftlab.train.settings import changed, named_profile
 
 WORTH = 0.05  # nats: the smallest difference of losses that is worth having
 SMALL = 16  # the small corpus is this part of the large one
@@ -435,11 +436,10 @@ def pretrain_study(
     """
     if kind != "all" and kind not in KINDS:
         raise UsageError(f"pretrain-study: expected one of {', '.join((*KINDS, 'all'))}, found {kind!r}.")
-    if profile_name not in STUDY_PROFILES:
-        raise UsageError(f"--profile: expected one of {', '.join(STUDY_PROFILES)}, found {profile_name!r}.")
+    own = named_profile(STUDY_PROFILES, profile_name)
     if seeds is not None and seeds < 1:
         raise UsageError(f"--seeds: expected 1 or more, found {seeds}.")
-    config = replace(STUDY_PROFILES[profile_name], **{key: value for key, value in changes.items() if value is not None})
+    config = changed(own, changes)
     bench = Bench(corpus, out, config, say)
     found = {}
     for name in KINDS if kind == "all" else (kind,):

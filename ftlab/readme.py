@@ -16,7 +16,7 @@ from typing import Any
 from ftlab.checks import compare
 from ftlab.datatools.coverage import length_bin
 from ftlab.evaluate import LOWER_IS_BETTER
-from ftlab.stats import share
+from ftlab.stats import p_value, percent, share
 from ftlab.task import Row, Task, builtin_tasks, load_task
 from ftlab.train.preference import read_pairs
 
@@ -40,28 +40,16 @@ _SHOWN = ("schema_valid", "class_right", "values_right", "strict", "fabricated",
 _HEADS = ("schema-valid", "intent right", "entities right", "all checks passed", "fabricated", "unsafe")
 
 
-def percent(share: dict) -> str:
-    return f"{100 * share['share']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
-
-
-def p_value(test: dict) -> str:
-    return "p < 0.001" if test["p"] < 0.001 else f"p = {test['p']:.3f}"
-
-
 def blocks(results: dict) -> dict[str, str]:
     """Name → Markdown of each block."""
     about, tokens, general = results["about"], results["tokens"], results["regression"]
-    heads = [f"{head} ↓" if name in LOWER_IS_BETTER else head for name, head in zip(_SHOWN, _HEADS, strict=True)]
-    lines = [f"| on {about['test_rows_scored']} frozen test rows | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for name, label in _SYSTEMS.items():
-        scores = results["systems"][name]["scores"]
-        lines.append(f"| {label} | " + " | ".join(percent(scores[key]) for key in _SHOWN) + " |")
+    systems = {label: results["systems"][name]["scores"] for name, label in _SYSTEMS.items()}
     best = max(results["classifiers"].items(), key=lambda item: item[1]["accuracy"]["share"])
     test, whole = best[1]["tuned_against_it"], results["paired"]["tfidf"]["strict"]
     training = results["training"]
     config = about["trained_with"]
     return {
-        "headline": "\n".join(lines),
+        "headline": _score_table(f"on {about['test_rows_scored']} frozen test rows", systems),
         "classifier": f"The best plain classifier trained on the same rows ({best[0].replace('_', ' ')}) has the intent right in "
         f"{percent(best[1]['accuracy'])}; the tuned model gains {test['gained']} rows against it and loses {test['lost']} "
         f"(exact McNemar test, {p_value(test)}). Against the whole TF-IDF baseline it gains {whole['gained']} rows and loses "
@@ -111,18 +99,24 @@ def reply_blocks(results: dict | None) -> dict[str, str]:
     }
 
 
+def _score_table(head: str, systems: dict[str, dict]) -> str:
+    """The main scores of each labelled system, a row each."""
+    heads = [f"{name} ↓" if key in LOWER_IS_BETTER else name for key, name in zip(_SHOWN, _HEADS, strict=True)]
+    lines = [f"| {head} | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    lines += [f"| {label} | " + " | ".join(percent(scores[key]) for key in _SHOWN) + " |" for label, scores in systems.items()]
+    return "\n".join(lines)
+
+
 def fresh_block(study: dict | None) -> dict[str, str]:
     """README's table of the rows by other writers."""
     if study is None:
         return {"fresh": UNSTUDIED}
-    heads = [f"{head} ↓" if name in LOWER_IS_BETTER else head for name, head in zip(_SHOWN, _HEADS, strict=True)]
-    lines = [f"| on {study['rows']} fresh rows | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for name, label in (("tfidf", _SYSTEMS["tfidf"]), ("tuned", _SYSTEMS["constrained"])):
-        lines.append(f"| {label} | " + " | ".join(percent(study["scores"][name][key]) for key in _SHOWN) + " |")
+    systems = {_SYSTEMS["tfidf"]: study["scores"]["tfidf"], _SYSTEMS["constrained"]: study["scores"]["tuned"]}
     name, best = max(study["classifiers"].items(), key=lambda item: item[1]["accuracy"]["share"])
     test, whole, called = best["tuned_against_it"], study["paired"]["strict"], name.replace("_", " ")
     return {
-        "fresh": "\n".join(lines) + f"\n\nThe best plain classifier ({called}) has the intent right in "
+        "fresh": _score_table(f"on {study['rows']} fresh rows", systems)
+        + f"\n\nThe best plain classifier ({called}) has the intent right in "
         f"{percent(best['accuracy'])}; the tuned model gains {test['gained']} rows against it and loses {test['lost']} ({p_value(test)}). "
         f"At passing all checks it gains {whole['gained']} and loses {whole['lost']} against the TF-IDF baseline ({p_value(whole)})."
     }

@@ -15,6 +15,8 @@ from html import escape
 from io import BytesIO
 from pathlib import Path
 
+from ftlab.stats import p_value, percent
+
 Heading = namedtuple("Heading", "level text")
 Table = namedtuple("Table", "head rows")  # lists of cells; a row's first cell names it
 Picture = namedtuple("Picture", "name caption")  # a figure of `plots.FIGURES`, and the sentence that reads it
@@ -81,7 +83,7 @@ def _headline(r: dict) -> Iterator[Block]:
         f"Before is the untuned model with the better of two long prompts ({best}); after is the tuned model with a short one. "
         f"Both answered the same {about['test_rows_scored']} test rows ({about['test_rows_chosen']})."
     )
-    rows = [[name, _share(before[name]), _share(after[name]), _change(tests[name])] for name in names]
+    rows = [[name, percent(before[name]), percent(after[name]), _change(tests[name])] for name in names]
     yield Table(["score", "before", "after", "rows gained and lost"], rows)
     yield f"strict: nothing wrong at all; schema_valid: of the right form. {_sentence(r, best, 'strict')}"
     trained = (
@@ -118,7 +120,7 @@ def _before(r: dict) -> Iterator[Block]:
     yield _score_table(r, [name for name in r["systems"] if name not in ("tuned", "constrained")])
     if r["classifiers"]:
         yield f"Plain classifiers that decide {r['about']['class_field']} and nothing else, and what the tuned model gains on them:"
-        rows = [[name, _share(c["accuracy"]), _change(c["tuned_against_it"])] for name, c in r["classifiers"].items()]
+        rows = [[name, percent(c["accuracy"]), _change(c["tuned_against_it"])] for name, c in r["classifiers"].items()]
         yield Table(["classifier", "accuracy", "tuned against it"], rows)
     yield "Is training the right lever? " + " ".join(r["verdict"]["why"])
     if levers := [[cause, str(c["rows"]), c["lever"]] for cause, c in r["verdict"]["by_cause"].items()]:
@@ -186,7 +188,7 @@ def _groups(r: dict) -> Iterator[Block]:
             yield Heading(3, f"By {title}")
             if key == "by_class":
                 yield Picture("class_intervals", f"Rows in the smallest class: {small}. Take the order of the classes as a hint.")
-            rows = [[g["name"], str(g["n"]), *(_share(g[name]) for name in scores)] for g in tuned[key]]
+            rows = [[g["name"], str(g["n"]), *(percent(g[name]) for name in scores)] for g in tuned[key]]
             yield Table([title, "n", *scores], rows)
 
 
@@ -227,7 +229,7 @@ def _tokens(r: dict) -> Iterator[Block]:
 def _regression(r: dict, shown: int = 10) -> Iterator[Block]:
     check = r["regression"]
     yield f"{check['n']} general prompts that have nothing to do with the task, before and after. An answer in JSON fails."
-    rows = [[key, _share(check[key]), str(check["json_answers"][key])] for key in ("before", "after")]
+    rows = [[key, percent(check[key]), str(check["json_answers"][key])] for key in ("before", "after")]
     yield Table(["model", "passes", "answers in JSON"], rows)
     yield f"Prompts gained and lost: {_change(check['test'])}; {_reading(check['test'])}"
     if lost := [row for row in check["rows"] if row["id"] in check["lost"]]:
@@ -269,9 +271,9 @@ def _scores(r: dict) -> list[str]:
 
 def _score_table(r: dict, names: Sequence[str]) -> Table:
     systems = [r["systems"][name] for name in names]
-    rows = [[score, *(_share(system["scores"][score]) for system in systems)] for score in _scores(r)]
+    rows = [[score, *(percent(system["scores"][score]) for system in systems)] for score in _scores(r)]
     rows.append(["F1 of the values", *("–" if s["value_f1"] is None else _percent(s["value_f1"]) for s in systems)])
-    rows.append(["cut off at the token limit", *(_share(s["not_ended"]) if "not_ended" in s else "–" for s in systems)])
+    rows.append(["cut off at the token limit", *(percent(s["not_ended"]) if "not_ended" in s else "–" for s in systems)])
     return Table([f"score (n = {r['about']['test_rows_scored']})", *names], rows)
 
 
@@ -287,15 +289,11 @@ def _reading(test: dict) -> str:
 
 
 def _change(test: dict) -> str:
-    return f"+{test['gained']} −{test['lost']}, " + ("p < 0.001" if test["p"] < 0.001 else f"p = {test['p']:.3f}")
+    return f"+{test['gained']} −{test['lost']}, {p_value(test)}"
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _share(s: dict) -> str:
-    return f"{_percent(s['share'])} [{100 * s['low']:.1f}, {100 * s['high']:.1f}]"
 
 
 def _time(seconds: float) -> str:

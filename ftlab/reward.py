@@ -32,7 +32,7 @@ from ftlab.stats import calibration, mcnemar_exact, share
 from ftlab.task import Task, file_sha256
 from ftlab.train.loop import make_folder
 from ftlab.train.preference import Preference, encode_pairs
-from ftlab.train.settings import MethodProfile, changed, method_profile
+from ftlab.train.settings import MethodProfile, changed, check_numbers, named_profile
 from ftlab.trl_runs import reward_trainer, train_resumable
 
 
@@ -61,12 +61,8 @@ class RewardConfig:
     log_every: int = 23  # optimizer steps between two measurements of the held-out pairs, and between checkpoints
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "epochs", "rank", "alpha", "batch_size", "max_length", "max_grad_norm", "log_every"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name}: expected a number above 0, found {getattr(self, name)}.")
-        for name in ("last_layers", "pairs", "validation_pairs"):
-            if not getattr(self, name) >= 0:
-                raise UsageError(f"{name}: expected 0 or a number above it, found {getattr(self, name)}.")
+        above_0 = ("learning_rate", "epochs", "rank", "alpha", "batch_size", "max_length", "max_grad_norm", "log_every")
+        check_numbers(self, above_0, ("last_layers", "pairs", "validation_pairs"))
         if not 0 <= self.warmup < 1:
             raise UsageError(f"warmup: expected a share from 0 up to 1, found {self.warmup}.")
 
@@ -83,7 +79,7 @@ REWARD_PROFILES = {
 
 def reward_config(profile_name: str = "cpu", **changes: Any) -> RewardConfig:
     """The settings of a profile with `changes`; a change that is None leaves the profile's value."""
-    return changed(method_profile(REWARD_PROFILES, profile_name).config, changes)
+    return changed(named_profile(REWARD_PROFILES, profile_name).config, changes)
 
 
 @dataclass

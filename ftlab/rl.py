@@ -26,7 +26,7 @@ from ftlab.sample import Sampling
 from ftlab.stats import share
 from ftlab.task import Row, Task, stratified
 from ftlab.train.loop import make_folder
-from ftlab.train.settings import MethodProfile, changed, method_profile
+from ftlab.train.settings import MethodProfile, changed, check_numbers, named_profile
 from ftlab.trl_runs import grpo_trainer, train_resumable
 
 REWARDS = {
@@ -67,9 +67,7 @@ class RlConfig:
         if self.reward not in REWARDS:
             raise UsageError(f"reward: expected {' or '.join(REWARDS)}, found {self.reward!r}.")
         sizes = ("steps", "prompts", "max_new_tokens", "rank", "alpha", "max_length", "validation_rows", "save_every")
-        for name in ("learning_rate", "temperature", "max_grad_norm", *sizes):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name}: expected a number above 0, found {getattr(self, name)}.")
+        check_numbers(self, ("learning_rate", "temperature", "max_grad_norm", *sizes))
         if not self.generations > 1:
             raise UsageError(f"generations: expected at least 2, since replies are compared, found {self.generations}.")
         if not self.kl >= 0 or not self.rows >= 0 or not 0 <= self.warmup < 1:
@@ -98,7 +96,7 @@ RL_PROFILES = {
 
 def rl_config(profile_name: str = "cpu", **changes: Any) -> RlConfig:
     """The settings of a profile with `changes`; a change that is None leaves the profile's value."""
-    return changed(method_profile(RL_PROFILES, profile_name).config, changes)
+    return changed(named_profile(RL_PROFILES, profile_name).config, changes)
 
 
 def ladder_parts(task: Task, rows: Sequence[Row]) -> list[Callable[..., list[float]]]:

@@ -25,6 +25,16 @@ class Share:
         return {key: round(value, 4) for key, value in asdict(self).items()}
 
 
+def percent(share: dict) -> str:
+    """A share (`Share.as_dict`) with its interval, to be read."""
+    return f"{100 * share['share']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+
+
+def p_value(test: dict) -> str:
+    """The p of a test, to be read."""
+    return "p < 0.001" if test["p"] < 0.001 else f"p = {test['p']:.3f}"
+
+
 def wilson_interval(k: int, n: int, z: float = Z_95) -> tuple[float, float]:
     """95 % Wilson score interval of the share k/n, as fractions of 1.
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from ftlab.artifact import apply_adapter, shipped_adapter
 from ftlab.baselines import classifier_accuracies, task_baseline
-from ftlab.datatools.noise import noisy_rows
-from ftlab.errors import DataError, UsageError
+from ftlab.datatools.noise import as_typed
+from ftlab.errors import UsageError
 from ftlab.evaluate import compare_runs, evaluate_outputs, evaluate_tuned, without_rows
 from ftlab.mainjob import score_line, train_adapter, versus
 from ftlab.models import EMBEDDED, LoadedModel, load_model
 from ftlab.stats import share
-from ftlab.task import Row, Task, check_frozen, file_sha256, read_rows, stratified
+from ftlab.task import Row, Task, check_frozen, file_sha256, stratified, whole_rows
 from ftlab.train.settings import profile, sft_config
 
 SHARES = (0.1, 0.25, 0.5)
@@ -108,13 +108,13 @@ def noise_study(
     """
     loaded, _ = _adapted(task, adapter, model)
     rows = task.rows("test")
-    noisy, counts = _noisy(task, rows, rate, seed)
+    noisy, counts = as_typed(task, rows, rate, seed=seed)
     found = {name: evaluate_tuned(task, loaded, part) for name, part in (("clean", rows), ("noisy", noisy))}
     for name, evaluation in found.items():
         say(f"{name:>6}: {score_line(evaluation)}")
     return {
         "task": task.name, "rate": rate, "seed": seed, "noise": counts,
-        "scores": {name: without_rows(e)["scores"] for name, e in found.items()},
+        "scores": {name: e["scores"] for name, e in found.items()},
         "paired": compare_runs(found["clean"], found["noisy"]),
     }  # fmt: skip
 
@@ -130,9 +130,7 @@ def fresh_study(task: Task, *, adapter: Path | None = None, model: str = EMBEDDE
         DataError: there is no such file in the task's folder, it has changed, or its rows are broken.
     """
     path = task.folder / FRESH
-    rows, problems = read_rows(path, checker=task.checker, labelled=True)
-    if problems:
-        raise DataError(f"{path.name}: {len(problems)} broken row(s); mend each of these and run again:", problems)
+    rows = whole_rows(path, task.checker, labelled=True)
     check_frozen(path)
     loaded, lineage = _adapted(task, adapter, model)
     tfidf = evaluate_outputs(task, rows, task_baseline(task).predict(rows))
@@ -172,12 +170,7 @@ def _adapted(task: Task, adapter: Path | None, model: str) -> tuple[LoadedModel,
     return loaded, apply_adapter(loaded, shipped_adapter(task, adapter))
 
 
-def _noisy(task: Task, rows: Sequence[Row], rate: float, seed: int) -> tuple[list[Row], dict]:
-    records, counts = noisy_rows(task, rows, [{"input": row.input} for row in rows], rate, seed=seed)
-    return [replace(row, input=record["input"]) for row, record in zip(rows, records, strict=True)], counts
-
-
 def _copies(task: Task, rows: Sequence[Row], times: int) -> list[Row]:
     """`times` near copies of each row, each with noise and an id of its own."""
-    copies = [(time, _noisy(task, rows, NOISE, time)[0]) for time in range(1, times + 1)]
+    copies = [(time, as_typed(task, rows, NOISE, seed=time)[0]) for time in range(1, times + 1)]
     return [replace(row, id=f"{row.id}-copy{time}") for time, part in copies for row in part]

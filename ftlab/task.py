@@ -230,6 +230,18 @@ def read_rows(path: Path, checker: Checker | None = None, labelled: bool = False
     return rows, problems
 
 
+def whole_rows(path: Path, checker: Checker | None = None, labelled: bool = False) -> list[Row]:
+    """`read_rows` where a broken row cannot be left out.
+
+    Raises:
+        DataError: naming every broken line; see `read_rows`.
+    """
+    rows, problems = read_rows(path, checker, labelled)
+    if problems:
+        raise DataError(f"{path}: {len(problems)} broken row(s); mend each of these and run again:", problems)
+    return rows
+
+
 def raw_rows(path: Path, need_output: bool) -> list[tuple[Row, dict]]:
     """(Row, whole record) of each line; the file's order and every key are kept.
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from ftlab.course.exercise import LETTERS, exercise, open_task, questions
 from ftlab.errors import UsageError
+from ftlab.notebook import METADATA
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
 SOURCE = NOTEBOOKS / "source"
@@ -111,30 +112,30 @@ def build(source: Path) -> Path:
     """Write the notebook of one source; outputs stay where every cell is as it was."""
     import nbformat
 
-    path = NOTEBOOKS / f"{source.stem}.ipynb"
-    cells = cells_of(source)
-    old = nbformat.read(path, as_version=4).cells if path.exists() else []
-    if [(c.cell_type, c.source) for c in old] == [(c.cell_type, c.source) for c in cells]:
-        return path
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    notebook.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
-    nbformat.write(notebook, path)
+    path, cells = _stored(source), cells_of(source)
+    if not (path.exists() and _holds(path, cells)):
+        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=METADATA), path)
     return path
 
 
 def stale(source: Path) -> str:
     """Why the stored notebook of a source is not up to date; "" if it is."""
-    import nbformat
-
-    path = NOTEBOOKS / f"{source.stem}.ipynb"
+    path = _stored(source)
     if not path.exists():
         return f"{path.name}: expected a notebook of {source.name}, found none; run `make notebooks`"
+    return "" if _holds(path, cells_of(source)) else f"{path.name}: its cells are not those of {source.name}; run `make notebooks`"
+
+
+def _stored(source: Path) -> Path:
+    return NOTEBOOKS / f"{source.stem}.ipynb"
+
+
+def _holds(path: Path, cells: Sequence[Any]) -> bool:
+    """Whether the stored notebook has these cells, whatever their outputs."""
+    import nbformat
+
     old = nbformat.read(path, as_version=4).cells
-    same = [(c.cell_type, c.source) for c in old] == [(c.cell_type, c.source) for c in cells_of(source)]
-    return "" if same else f"{path.name}: its cells are not those of {source.name}; run `make notebooks`"
+    return [(c.cell_type, c.source) for c in old] == [(c.cell_type, c.source) for c in cells]
 
 
 def main(argv: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from ftlab.baselines import TfidfBaseline
 from ftlab.checks import normalize, values_at
 from ftlab.datatools.labels import same_answer
-from ftlab.datatools.noise import noisy_rows
+from ftlab.datatools.noise import as_typed
 from ftlab.datatools.pii import luhn
 from ftlab.datatools.sets import copied_values, value_paths
 from ftlab.datatools.similar import near_pairs
@@ -64,8 +64,8 @@ def first_match_right(rows: Sequence[Row], path: str, pattern: str) -> list[bool
 
 def near_copies(task: Task, rows: Sequence[Row], rate: float, seed: int, kinds: Sequence[str] = SLIPS) -> list[Row]:
     """The rows as hurried people would have typed them, under other ids, their labels as they were."""
-    records, _ = noisy_rows(task, rows, [as_record(row) for row in rows], rate, kinds, seed)
-    return [replace(row, id=f"{row.id}-again", input=record["input"]) for row, record in zip(rows, records, strict=True)]
+    typed, _ = as_typed(task, rows, rate, kinds, seed)
+    return [replace(row, id=f"{row.id}-again") for row in typed]
 
 
 def labels_true(task: Task, rows: Sequence[Row], texts: Sequence[str]) -> list[bool]:

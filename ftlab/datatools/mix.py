@@ -8,8 +8,8 @@ from pathlib import Path
 from ftlab.checks import normalize
 from ftlab.datatools.lines import records
 from ftlab.datatools.sets import Sets
-from ftlab.errors import DataError, UsageError
-from ftlab.task import DATA, Row, builtin_tasks, read_rows
+from ftlab.errors import UsageError
+from ftlab.task import DATA, Row, builtin_tasks, whole_rows
 
 GENERAL = "general"
 
@@ -73,9 +73,7 @@ def mix(sets: Sets, source: Path, share: float, stem: str = "train", seed: int =
 
 def _others(sets: Sets, source: Path) -> tuple[list[dict], int]:
     """Records of the source that the folder does not have, and how many it has."""
-    rows, problems = read_rows(source)
-    if problems:
-        raise DataError(f"{source}: {len(problems)} broken row(s); mend each of these and run again:", problems)
+    rows = whole_rows(source)
     known = {normalize(row.text) for row in sets.rows}
     lines = [line for line in source.read_text(encoding="utf-8").split("\n") if line.strip()]
     pairs: list[tuple[Row, dict]] = [(row, json.loads(line)) for row, line in zip(rows, lines, strict=True)]

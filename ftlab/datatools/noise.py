@@ -9,6 +9,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ftlab.checks import normalize, split_sentences
 from ftlab.datatools.lines import records
@@ -243,3 +244,11 @@ def noisy_rows(
         by_kind.update(done)
         left.update([why] if why else [])
     return out, {"rows": len(rows), "changed": len(rows) - left.total(), "kinds": dict(by_kind), "as_they_were": dict(left)}
+
+
+def as_typed(
+    task: Task, rows: Sequence[Row], rate: float, kinds: Sequence[str] = tuple(KINDS), seed: int = 0
+) -> tuple[list[Row], dict]:
+    """Labelled rows as hurried people would have typed them, their labels and ids as they were, and counts; see `add_noise`."""
+    records, counts = noisy_rows(task, rows, [{"input": row.input} for row in rows], rate, kinds, seed)
+    return [replace(row, input=record["input"]) for row, record in zip(rows, records, strict=True)], counts

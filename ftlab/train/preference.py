@@ -29,7 +29,7 @@ from ftlab.train.kept import read_kept, write_kept
 from ftlab.train.loop import Run, make_folder, micro_batches
 from ftlab.train.loss import AnswerLoss, DecoderLoss, Example, logits_at
 from ftlab.train.memory import plan_training
-from ftlab.train.settings import decisive
+from ftlab.train.settings import check_numbers, decisive
 
 REFERENCE = "reference.json"  # the log-probabilities before tuning, in the run's folder
 OBJECTIVES = {
@@ -68,12 +68,8 @@ class DpoConfig:
         if self.objective not in OBJECTIVES:
             raise UsageError(f"objective: expected {' or '.join(OBJECTIVES)}, found {self.objective!r}.")
         sizes = ("rank", "alpha", "batch_size", "micro_tokens", "max_length", "watch_every")
-        for name in ("learning_rate", "epochs", "beta", "max_grad_norm", *sizes):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name}: expected a number above 0, found {getattr(self, name)}.")
-        for name in ("sft_weight", "memory_limit", "pairs", "validation_pairs"):
-            if not getattr(self, name) >= 0:
-                raise UsageError(f"{name}: expected 0 or a number above it, found {getattr(self, name)}.")
+        above_0 = ("learning_rate", "epochs", "beta", "max_grad_norm", *sizes)
+        check_numbers(self, above_0, ("sft_weight", "memory_limit", "pairs", "validation_pairs"))
         if not 0 <= self.warmup < 1:
             raise UsageError(f"warmup: expected a share from 0 up to 1, found {self.warmup}.")
 

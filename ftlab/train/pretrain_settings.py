@@ -1,12 +1,12 @@
 """Settings of pretraining: sizes of models, one dial with a reason for each value, and whether the memory suffices."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from ftlab.errors import UsageError
 from ftlab.models import free_memory_mb
 from ftlab.train.objectives import OBJECTIVES, SPECIALS
-from ftlab.train.settings import _setting, option
+from ftlab.train.settings import _setting, changed, check_numbers, named_profile, option
 
 FREE = ("micro_blocks",)  # settings that change memory and time but no result
 CONTEXT = 4096  # positions of the model: prompts of other commands are longer than a block; beyond one, positions are untrained
@@ -68,9 +68,7 @@ class PretrainConfig:
         if self.objective not in OBJECTIVES:
             raise UsageError(f"--objective: expected one of {', '.join(OBJECTIVES)}, found {self.objective!r}.")
         above_0 = ("tokens", "batch_blocks", "micro_blocks", "learning_rate", "max_grad_norm", "held_out_blocks", "measurements")
-        for name in above_0:
-            if not getattr(self, name) > 0:  # subtle: not `x <= 0`, which a NaN passes
-                raise UsageError(f"{option(name)}: expected a number above 0, found {getattr(self, name)}.")
+        check_numbers(self, above_0, say=option)
         least = 256 + len(SPECIALS)
         if not least <= self.vocabulary <= 65_536:
             raise UsageError(f"--vocabulary: expected {least} (bytes and signs) to 65536, found {self.vocabulary}.")
@@ -107,9 +105,7 @@ PROFILES = {
 
 def pretrain_config(profile_name: str = "cpu", **changes: Any) -> PretrainConfig:
     """The settings of a profile with `changes`; a change that is None leaves the profile's value."""
-    if profile_name not in PROFILES:
-        raise UsageError(f"--profile: expected one of {', '.join(PROFILES)}, found {profile_name!r}.")
-    return replace(PROFILES[profile_name], **{key: value for key, value in changes.items() if value is not None})
+    return changed(named_profile(PROFILES, profile_name), changes)
 
 
 def needed_mb(config: PretrainConfig, vocabulary: int) -> float:

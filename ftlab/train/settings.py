@@ -1,9 +1,12 @@
 """Settings of supervised fine-tuning: one dial, the profile, and a reason for each value that is printed before training."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ftlab.errors import UsageError
+
+T = TypeVar("T")
 
 # settings that change memory and time but no result: a run may go on with other values of them
 FREE = ("memory_limit", "micro_tokens", "eval_batch_size")
@@ -17,6 +20,23 @@ def decisive(settings: dict) -> dict:
 def option(name: str) -> str:
     """A setting's name as the command line spells it."""
     return f"--{name.replace('_', '-')}"
+
+
+def check_numbers(config: Any, above_0: Sequence[str], from_0: Sequence[str] = (), say: Callable[[str], str] = str) -> None:
+    """Settings that have to be above 0, or 0 at least, are.
+
+    Args:
+        say: what a setting is called to the user.
+
+    Raises:
+        UsageError: one is not.
+    """
+    for name in above_0:
+        if not getattr(config, name) > 0:  # subtle: not `x <= 0`, which a NaN passes
+            raise UsageError(f"{say(name)}: expected a number above 0, found {getattr(config, name)}.")
+    for name in from_0:
+        if not getattr(config, name) >= 0:
+            raise UsageError(f"{say(name)}: expected 0 or a number above it, found {getattr(config, name)}.")
 
 
 def _setting(default: Any, reason: str) -> Any:
@@ -100,10 +120,7 @@ class SftConfig:
             "train_rows": "0 (all) or a number of rows", "validation_rows": "0 (all) or a number of rows",
             "general_rows": "0 (none) or a number of rows", "text_weight": "0 or a weight above it", "patience": "0 or a number of passes",
         }  # fmt: skip
-        # subtle: not `x <= 0`, which a NaN passes
-        for name in (*above_0, "max_new_tokens", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{option(name)}: expected a number above 0, found {getattr(self, name)}.")
+        check_numbers(self, (*above_0, "max_new_tokens", "max_grad_norm"), say=option)
         for name, meaning in from_0.items():
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{option(name)}: expected {meaning}, found {getattr(self, name)}.")
@@ -200,10 +217,19 @@ PROFILES = {
 }
 
 
+def named_profile(profiles: Mapping[str, T], name: str) -> T:
+    """The profile of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in profiles:
+        raise UsageError(f"--profile: expected one of {', '.join(profiles)}, found {name!r}.")
+    return profiles[name]
+
+
 def profile(name: str) -> Profile:
-    if name not in PROFILES:
-        raise UsageError(f"--profile: expected one of {', '.join(PROFILES)}, found {name!r}.")
-    return PROFILES[name]
+    return named_profile(PROFILES, name)
 
 
 def sft_config(profile_name: str = "cpu", **changes: Any) -> SftConfig:
@@ -237,9 +263,3 @@ class MethodProfile:
     about: str
     model: str
     config: Any
-
-
-def method_profile(profiles: dict[str, MethodProfile], name: str) -> MethodProfile:
-    if name not in profiles:
-        raise UsageError(f"--profile: expected one of {', '.join(profiles)}, found {name!r}.")
-    return profiles[name]
