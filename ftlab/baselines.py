@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ftlab.errors import DataError
-from ftlab.task import Row, Task, dump_output
+from ftlab.rows import Row
+from ftlab.task import Task, dump_output
 
 
 def constant_answer(task: Task, rows: Sequence[Row]) -> str:

@@ -63,7 +63,7 @@ def _config(job: dict) -> Any:
     return sft_config("cpu", batch_size=16, epochs=1, text_weight=1.0, general_rows=0, train_rows=job["rows"], **tiny)
 
 
-def _examples(task: Task, loaded: LoadedModel, config: Any) -> list:
+def _examples(task: Task, loaded: LoadedModel, config: Any) -> Any:
     from ftlab.task import stratified
     from ftlab.train.sft import encode_rows
 
@@ -119,8 +119,8 @@ def sft_stock(job: dict, task: Task) -> dict:
 
 def sft_gradients(job: dict, task: Task) -> dict:
     """Largest relative difference (norm of the difference over the norm, by matrix) between our gradients and trl's, LoRA random."""
-    from ftlab.generate import shared_prefix_length
     from ftlab.stock import sft_trainer
+    from ftlab.train.examples import shared_prefix
     from ftlab.train.loss import AnswerLoss
 
     loaded, config = load_model(job["model"], progress=False), replace(_config(job), batch_size=8, train_rows=8)
@@ -132,8 +132,7 @@ def sft_gradients(job: dict, task: Task) -> dict:
         (batch,) = list(trainer.get_train_dataloader())
         theirs = _gradients(trainer.model, lambda: trainer.compute_loss(trainer.model, batch))
     loaded.model = trainer.model.eval()
-    prompts = [ids[:start] for ids, start, _ in examples]
-    loss = AnswerLoss(loaded, prompts[0][: shared_prefix_length(prompts)])
+    loss = AnswerLoss(loaded, shared_prefix(examples))
 
     def ours() -> Any:
         total, weight = loss(examples)
@@ -331,7 +330,7 @@ def growth_rows(job: dict) -> dict:
         with clock.running():
             task = load_task(str(folder))
             examples = encode_rows(task, task.rows("train"), tokenizer, 512)
-            plan_epoch([len(ids) for ids, _, _ in examples], 8, 0, 0)
+            plan_epoch(examples.lengths, 8, 0, 0)
     clock.tokens = len(examples)
     return clock.figures(held_mb=round(held, 1))
 

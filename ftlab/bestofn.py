@@ -13,9 +13,10 @@ from ftlab.evaluate import evaluate_outputs
 from ftlab.generate import generate
 from ftlab.models import LoadedModel
 from ftlab.reward import refuse_constant
+from ftlab.rows import Row
 from ftlab.sample import Sampling
 from ftlab.stats import mcnemar_exact, paired_bootstrap, share
-from ftlab.task import Row, Task
+from ftlab.task import Task
 
 Score = Callable[[Sequence[list[dict]], Sequence[str]], Sequence[float]]  # (chats, replies) -> a reward each
 

@@ -324,7 +324,8 @@ def _study(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     from ftlab.artifact import write_lines
     from ftlab.evaluate import check_record
-    from ftlab.task import load_task, raw_rows
+    from ftlab.rows import raw_rows
+    from ftlab.task import load_task
 
     task = load_task(args.task)
     records = []
@@ -391,7 +392,8 @@ def _copies(args: argparse.Namespace, task):
 
 def _predict(args: argparse.Namespace) -> None:
     from ftlab.artifact import write_lines
-    from ftlab.task import load_task, raw_rows
+    from ftlab.rows import raw_rows
+    from ftlab.task import load_task
 
     task = load_task(args.task)
     pairs = raw_rows(args.file, need_output=False)
@@ -404,7 +406,8 @@ def _eval(args: argparse.Namespace) -> None:
     from ftlab.artifact import write_json
     from ftlab.evaluate import evaluate_outputs
     from ftlab.mainjob import score_line
-    from ftlab.task import load_task, whole_rows
+    from ftlab.rows import whole_rows
+    from ftlab.task import load_task
 
     task = load_task(args.task)
     rows = whole_rows(args.file, labelled=True)

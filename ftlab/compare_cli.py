@@ -66,7 +66,8 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _rows(args: argparse.Namespace, task: Any) -> list:
-    from ftlab.task import Row, stratified, whole_rows
+    from ftlab.rows import Row, whole_rows
+    from ftlab.task import stratified
 
     if args.what is None:
         return stratified(task.rows("validation"), args.rows or FIRST_ROWS, task.class_field)

@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.generate import encode_example, encode_prompt, generate, shared_prefix_length
+from ftlab.generate import encode_example, encode_prompt, generate
 from ftlab.models import LoadedModel
 from ftlab.task import Task, stratified
 from ftlab.train.activations import keep_activations
+from ftlab.train.examples import Example, shared_prefix
 from ftlab.train.loop import Run, plan_epoch
-from ftlab.train.loss import Example
 from ftlab.train.memory import plan_training
 from ftlab.train.rehearsal import ANSWER_TOKENS, longest_rehearsal, rehearsal_prompts
 from ftlab.train.settings import SftConfig
@@ -45,11 +45,11 @@ def predict_cost(task: Task, loaded: LoadedModel, config: SftConfig) -> dict:
     examples = encode_rows(task, rows, loaded.tokenizer, config.max_length)
     for those, encoded in ((task.rows("validation"), validation), (rows, examples)):
         check_context(loaded, those, encoded, config.max_new_tokens)
-    bounds = [*(len(ids) for ids, _, _ in examples), longest_rehearsal(loaded, config.general_rows, config.max_length)]
+    bounds = [*examples.lengths, longest_rehearsal(loaded, config.general_rows, config.max_length)]
     plan = plan_training(loaded, bounds, config, last_layers=config.last_layers, method=config.method)
     answering = _answering(task, loaded, config)
     rehearsal, general = _rehearsal(loaded, config)
-    lengths = [len(ids) for ids, _, _ in examples] + general
+    lengths = [*examples.lengths, *general]
     sizes = [
         sum(lengths[i] for i in batch)
         for epoch in range(config.epochs)
@@ -111,7 +111,7 @@ def _losses(run: Run, validation: Sequence[Example]) -> float:
 def _keeping(loaded: LoadedModel, run: Run, scratch: Path) -> float:
     """Seconds a token to keep what enters the last layers; 0 if all layers are trained."""
     rows, last = [ids for ids, _, _ in run.items], run.config.last_layers
-    prefix = rows[0][: shared_prefix_length([ids[:start] for ids, start, _ in run.items])]
+    prefix = shared_prefix(run.items)
     folder, quiet = scratch / "timed", {"micro_tokens": run.config.micro_tokens, "say": lambda text: None}
     seconds, kept = _seconds(lambda: keep_activations(loaded, rows, prefix, last, folder, **quiet))
     return seconds / sum(run.lengths) if kept else 0.0

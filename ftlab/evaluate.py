@@ -10,8 +10,9 @@ from ftlab.errors import DataError
 from ftlab.generate import generate
 from ftlab.models import LoadedModel
 from ftlab.outputs import cached_generate
+from ftlab.rows import Row
 from ftlab.stats import calibration, mcnemar_exact, paired_bootstrap, share
-from ftlab.task import Row, Task
+from ftlab.task import Task
 from ftlab.train.settings import SftConfig
 
 # name → what a row must show to count; the first five are the ladder and fall from left to right

@@ -6,7 +6,7 @@ where it applies (`decode`), else transformers' model with left padding; CTransl
 
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,11 +53,17 @@ def encode_example(tokenizer: Any, conversation: Sequence[dict], completion: str
     return [*prompt, *answer, tokenizer.eos_token_id], len(prompt)
 
 
-def shared_prefix_length(prompts: Sequence[Sequence[int]]) -> int:
+def shared_prefix_length(prompts: Iterable[Sequence[int]]) -> int:
     """How many leading token ids all prompts share, at most one less than the shortest: each row must keep a token of its own."""
-    first, last = min(prompts), max(prompts)
-    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    return min(n, min(map(len, prompts)) - 1)
+    shared, shortest = None, None
+    for ids in prompts:  # one at a time: there may be more than fit into memory
+        shared = ids if shared is None else shared[: _shared(shared, ids)]
+        shortest = min(len(ids), shortest or len(ids))
+    return min(len(shared), shortest - 1)
+
+
+def _shared(a: Sequence[int], b: Sequence[int]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def generate(
@@ -98,7 +104,7 @@ def generate(
     import torch
 
     from ftlab.constrain import GuardedChoice
-    from ftlab.task import user_text
+    from ftlab.rows import user_text
 
     if stop not in STOPS:
         raise UsageError(f"--stop: expected eos or json, found {stop!r}.")

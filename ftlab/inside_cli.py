@@ -101,7 +101,8 @@ def _xray(args: argparse.Namespace) -> int:
 
 
 def _rows(args: argparse.Namespace, task: Any) -> list:
-    from ftlab.task import DATA, read_rows
+    from ftlab.rows import read_rows
+    from ftlab.task import DATA
 
     if args.trainer == "general":
         return _picked(args.row, read_rows(DATA / "general" / "train.jsonl")[0], "general prompts")

@@ -44,9 +44,10 @@ from ftlab.lora import make_trainable
 from ftlab.models import LoadedModel, free_disk, load_model, peak_memory_mb
 from ftlab.outputs import cached_generate
 from ftlab.regress import GeneralPrompt, general_prompts, regression
+from ftlab.rows import Row
 from ftlab.stats import mcnemar_exact, percent, share
 from ftlab.stock import check_quantised, train_trl
-from ftlab.task import Row, Task, file_sha256, stratified
+from ftlab.task import Task, file_sha256, stratified
 from ftlab.train import SftConfig, train_sft
 from ftlab.train.loop import make_folder
 from ftlab.train.settings import GPU, METHODS, Profile, decisive, profile

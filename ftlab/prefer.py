@@ -26,8 +26,9 @@ from ftlab.mainjob import GENERAL_TOKENS, finished
 from ftlab.models import EMBEDDED, TINY, LoadedModel, load_model
 from ftlab.outputs import cached_generate
 from ftlab.regress import general_prompts, regression
+from ftlab.rows import Row
 from ftlab.stock import dpo_trainer
-from ftlab.task import Row, Task, file_sha256
+from ftlab.task import Task, file_sha256
 from ftlab.train.loop import make_folder
 from ftlab.train.preference import DpoConfig, Preference, encode_pairs, read_pairs, train_dpo
 from ftlab.train.settings import MethodProfile, changed, named_profile

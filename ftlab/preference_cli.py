@@ -185,7 +185,7 @@ def _loaded_reward(args: argparse.Namespace) -> tuple[Any, Any, Path | None, str
 def _reward_score(args: argparse.Namespace) -> None:
     from ftlab.artifact import read_lineage, write_json, write_lines, writer
     from ftlab.reward import judge_task
-    from ftlab.task import raw_rows
+    from ftlab.rows import raw_rows
 
     write = writer(args.json, write_lines if args.file else write_json)
     task, reward, _, _ = _loaded_reward(args)

@@ -16,8 +16,9 @@ from typing import Any
 from ftlab.checks import compare
 from ftlab.datatools.coverage import length_bin
 from ftlab.evaluate import LOWER_IS_BETTER
+from ftlab.rows import Row
 from ftlab.stats import p_value, percent, share
-from ftlab.task import Row, Task, builtin_tasks, load_task
+from ftlab.task import Task, builtin_tasks, load_task
 from ftlab.train.preference import read_pairs
 
 ROOT = Path(__file__).resolve().parent.parent

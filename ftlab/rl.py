@@ -22,9 +22,10 @@ from ftlab.lora import add_lora
 from ftlab.mainjob import finished
 from ftlab.models import EMBEDDED, TINY, LoadedModel, load_model
 from ftlab.prefer import parent_of
+from ftlab.rows import Row
 from ftlab.sample import Sampling
 from ftlab.stats import share
-from ftlab.task import Row, Task, stratified
+from ftlab.task import Task, stratified
 from ftlab.train.loop import make_folder
 from ftlab.train.settings import MethodProfile, changed, check_numbers, named_profile
 from ftlab.trl_runs import grpo_trainer, train_resumable

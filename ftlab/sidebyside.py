@@ -17,8 +17,9 @@ from ftlab.generate import generate
 from ftlab.mainjob import UNTUNED_TOKENS
 from ftlab.models import EMBEDDED, LoadedModel, load_model, weights_sha256
 from ftlab.outputs import cached_generate
+from ftlab.rows import Row
 from ftlab.stats import share
-from ftlab.task import Row, Task
+from ftlab.task import Task
 
 UNTUNED = "untuned"
 TABLE_SCORES = ("schema_valid", "class_right", "values_right", "strict", "fabricated", "unsafe")

@@ -19,8 +19,9 @@ from ftlab.evaluate import curve_scores
 from ftlab.lora import make_trainable
 from ftlab.models import EMBEDDED, TINY, LoadedModel, embedded_model, load_model
 from ftlab.task import Task, stratified
+from ftlab.train.examples import Example
 from ftlab.train.loop import make_folder
-from ftlab.train.loss import AnswerLoss, Example
+from ftlab.train.loss import AnswerLoss
 from ftlab.train.rehearsal import rehearsal_examples
 from ftlab.train.settings import SftConfig
 from ftlab.train.sft import REHEARSAL, check_folder, encode_rows, mean_loss
@@ -186,7 +187,8 @@ def train_trl(
         general = rehearsal_examples(
             loaded, config.general_rows, out / REHEARSAL, config.max_length, batch_size=config.eval_batch_size
         )
-    trainer = sft_trainer(loaded, examples + general, config, out, say)
+    examples.extend(general)
+    trainer = sft_trainer(loaded, examples, config, out, say)
     started = time.monotonic()
     done = trainer.train()
     seconds = time.monotonic() - started
@@ -204,7 +206,7 @@ def train_trl(
             "trainer": "trl", "device": trainer.plan.as_dict(),
             "curve": [{"epoch": config.epochs, **losses, **curve_scores(task, loaded, held_out, config)}],
             "best_epoch": config.epochs, "steps": done.global_step,
-            "tokens": config.epochs * sum(len(ids) for ids, _, _ in examples + general),
+            "tokens": config.epochs * sum(examples.lengths),
             "seconds": round(seconds, 1), "rows": len(rows), "general_rows": len(general), "validation_rows": len(held_out),
         }  # fmt: skip
         write_lineage(out, lineage_origin(task, loaded, config, profile_name) | {"training": training})

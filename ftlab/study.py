@@ -17,8 +17,9 @@ from ftlab.errors import UsageError
 from ftlab.evaluate import compare_runs, evaluate_outputs, evaluate_tuned, without_rows
 from ftlab.mainjob import score_line, train_adapter, versus
 from ftlab.models import EMBEDDED, LoadedModel, load_model
+from ftlab.rows import Row, whole_rows
 from ftlab.stats import share
-from ftlab.task import Row, Task, check_frozen, file_sha256, stratified, whole_rows
+from ftlab.task import Task, check_frozen, file_sha256, stratified
 from ftlab.train.settings import profile, sft_config
 
 SHARES = (0.1, 0.25, 0.5)

@@ -12,50 +12,19 @@ A folder needs `schema.json` and `train.jsonl`. The rest is used if there and de
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ftlab.checks import Checker, Problem, normalize, values_at
+from ftlab.checks import Checker, normalize, values_at
 from ftlab.errors import DataError, UsageError
+from ftlab.rows import Row, RowFile, pick, read_rows
 
 SPLITS = ("train", "validation", "test")
 _HERE = Path(__file__).resolve().parent
 DATA = next((d for d in (_HERE / "data", _HERE.parent / "data") if d.is_dir()), _HERE.parent / "data")
-
-
-def as_messages(given: str | list[dict]) -> list[dict]:
-    """An input as chat messages: a text is one message of the user."""
-    return [{"role": "user", "content": given}] if isinstance(given, str) else given
-
-
-def user_text(messages: Sequence[dict]) -> str:
-    """What the user wrote in a chat: the text that values may be copied from."""
-    return "\n".join(m["content"] for m in messages if m["role"] == "user")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One labelled or unlabelled row, and where it stands."""
-
-    id: str
-    input: str | list[dict]
-    output: dict | None = None
-    tags: tuple[str, ...] = ()
-    lang: str | None = None
-    where: str = field(default="", compare=False)  # "file:line", for messages
-
-    @property
-    def messages(self) -> list[dict]:
-        """The input as chat messages."""
-        return as_messages(self.input)
-
-    @property
-    def text(self) -> str:
-        """What the user wrote: the text that values may be copied from."""
-        return user_text(self.messages)
 
 
 @dataclass(frozen=True)
@@ -70,11 +39,11 @@ class Task:
     key_order: tuple[str, ...]
     prompt_short: str
     prompt_long: str
-    splits: dict[str, tuple[Row, ...]]
+    splits: dict[str, Sequence[Row]]  # tuples, or `RowFile` where a file is large
     confidence_field: str | None = None  # where an answer states how likely it is right, 0 to 1
     derived: tuple[str, ...] = ()  # what was not in the folder and was made up from the rest
 
-    def rows(self, split: str) -> tuple[Row, ...]:
+    def rows(self, split: str) -> Sequence[Row]:
         if split not in self.splits:
             raise UsageError(f"--split {split}: expected one of {', '.join(SPLITS)}.")
         return self.splits[split]
@@ -118,9 +87,18 @@ class Task:
             "prompt_short": self.prompt_short,
             "prompt_long": self.prompt_long,
         }
-        for split, rows in self.splits.items():
-            parts[split] = json.dumps([[row.id, row.input, row.output] for row in rows], ensure_ascii=False, sort_keys=True)
-        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in parts.items()}
+        found = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in parts.items()}
+        return found | {split: _rows_sha256(rows) for split, rows in self.splits.items()}
+
+
+def _rows_sha256(rows: Sequence[Row]) -> str:
+    """The hash of [[id, input, output], …] as one JSON text, which is never held as a whole."""
+    digest = hashlib.sha256(b"[")
+    for i, row in enumerate(rows):
+        text = json.dumps([row.id, row.input, row.output], ensure_ascii=False, sort_keys=True)
+        digest.update(f"{', ' if i else ''}{text}".encode())
+    digest.update(b"]")
+    return digest.hexdigest()
 
 
 def dump_output(output: dict, key_order: Sequence[str] = ()) -> str:
@@ -189,144 +167,30 @@ def load_task(task: str | Path, broken: list[str] | None = None) -> Task:
         key_order=tuple(declared.get("key_order", ())),
         prompt_short=prompts["short"],
         prompt_long=prompts["long"],
-        splits={split: tuple(splits[split]) for split in SPLITS},
+        splits={split: rows if isinstance(rows := splits[split], RowFile) else tuple(rows) for split in SPLITS},
         confidence_field=declared.get("confidence_field"),
         derived=tuple(derived + cut),
     )
 
 
-def read_rows(path: Path, checker: Checker | None = None, labelled: bool = False) -> tuple[list[Row], list[str]]:
-    """All good rows of a JSONL file and one line per broken one; blank lines do not count.
-
-    Args:
-        path: one JSON object a line with "id" and "input" and, if `labelled`, "output".
-        checker: labelled outputs must be clean by it.
-
-    Raises:
-        DataError: the file is missing, empty or not UTF-8.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        raise DataError(f"{path}: expected a JSONL file of rows, found no file.") from None
-    except (UnicodeDecodeError, IsADirectoryError) as error:
-        raise DataError(f"{path}: expected a UTF-8 text file, found {error.__class__.__name__}; save it as UTF-8 JSONL.") from None
-    rows, problems, seen = [], [], {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path.name}:{number}"
-        try:
-            row = _row(line, where, labelled)
-            if row.id in seen:
-                raise ValueError(f"the id {row.id!r} was used before, at {seen[row.id]}; give each row its own")
-            seen[row.id] = where
-            _check_label(row, checker)
-            rows.append(row)
-        except ValueError as error:
-            problems.append(f"{where}: {error}")
-    if not rows and not problems:
-        raise DataError(f"{path}: expected at least one row, found an empty file.")
-    return rows, problems
-
-
-def whole_rows(path: Path, checker: Checker | None = None, labelled: bool = False) -> list[Row]:
-    """`read_rows` where a broken row cannot be left out.
-
-    Raises:
-        DataError: naming every broken line; see `read_rows`.
-    """
-    rows, problems = read_rows(path, checker, labelled)
-    if problems:
-        raise DataError(f"{path}: {len(problems)} broken row(s); mend each of these and run again:", problems)
-    return rows
-
-
-def raw_rows(path: Path, need_output: bool) -> list[tuple[Row, dict]]:
-    """(Row, whole record) of each line; the file's order and every key are kept.
-
-    Args:
-        need_output: each row must hold the raw text of an answer.
-
-    Raises:
-        DataError: naming every broken line.
-    """
-    rows, problems = read_rows(path)
-    lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    records = [json.loads(line) for line in lines] if not problems else []
-    if need_output:
-        problems += [
-            f"{row.where}: expected output to be the raw text that a model gave, found {type(record.get('output')).__name__}"
-            for row, record in zip(rows, records, strict=False)
-            if not isinstance(record.get("output"), str)
-        ]
-    if problems:
-        raise DataError(f"{path}: {len(problems)} broken row(s); mend each of these and run again:", problems)
-    return list(zip(rows, records, strict=True))
-
-
-def _row(line: str, where: str, labelled: bool) -> Row:
-    try:
-        record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not a line of JSON ({error})") from None
-    if not isinstance(record, dict):
-        raise ValueError(f"expected a JSON object with id and input, found a {type(record).__name__}")
-    if missing := [key for key in ("id", "input", *(["output"] if labelled else [])) if key not in record]:
-        raise ValueError(f"lacks {', '.join(missing)}")
-    if not isinstance(record["id"], str | int) or isinstance(record["id"], bool):
-        raise ValueError(f"expected id to be a string, found {record['id']!r}")
-    _check_input(record["input"])
-    try:  # subtle: "\\ud800" is valid JSON for half a character, which no file or hash can hold
-        json.dumps([record["id"], record["input"], record["output"] if labelled else None], ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ValueError("it holds half of a surrogate pair (an escape such as \\ud800); write the whole character") from None
-    output, tags, lang = record.get("output"), record.get("tags", []), record.get("lang")
-    if labelled and not isinstance(output, dict):
-        raise ValueError(f"expected output to be a JSON object, found {output!r}")
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise ValueError("expected tags to be a list of strings")
-    if not isinstance(lang, str | None):
-        raise ValueError(f"expected lang to be a language code such as 'en', found {lang!r}")
-    return Row(str(record["id"]), record["input"], output if isinstance(output, dict) else None, tuple(tags), lang, where)
-
-
-def _check_input(value: Any) -> None:
-    if isinstance(value, str):
-        if not value.strip():
-            raise ValueError("the input is empty")
-        return
-    if not isinstance(value, list) or not value:
-        raise ValueError("expected input to be a text or a list of chat messages")
-    for message in value:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            raise ValueError('expected each chat message to be {"role", "content"} with a text as content')
-        if message.get("role") not in ("user", "assistant", "system"):
-            raise ValueError(f"expected role user, assistant or system, found {message.get('role')!r}")
-    if not any(message["role"] == "user" for message in value):
-        raise ValueError("expected at least one message of the user")
-
-
-def _check_label(row: Row, checker: Checker | None) -> None:
-    if checker is None or row.output is None:
-        return
-    problems: Iterable[Problem] = checker.check(json.dumps(row.output), row.text, lang=row.lang).problems
-    if said := "; ".join(f"{p.rung}: {p.path} {p.message}".replace(":  ", ": ") for p in problems):
-        raise ValueError(f"its output breaks the task's own checks ({said})")
-
-
-def _across_splits(splits: dict[str, list[Row]]) -> list[str]:
+def _across_splits(splits: dict[str, Sequence[Row]]) -> list[str]:
     """Rows of a later split whose input, as written, also stands in an earlier one; ids used in two splits."""
-    problems, inputs, ids = [], {}, {}
-    for split in ("train", "validation", "test"):
-        for row in splits.get(split, ()):
-            key = normalize(row.text)
-            if key in inputs and inputs[key][0] != split:
-                problems.append(f"{row.where}: its input is also a {inputs[key][0]} row ({inputs[key][1]}); keep it in one split")
-            if row.id in ids and ids[row.id][0] != split:
-                problems.append(f"{row.where}: its id {row.id!r} is also used at {ids[row.id][1]}; give each row its own")
-            inputs.setdefault(key, (split, row.where))
-            ids.setdefault(row.id, (split, row.where))
+    problems: list[str] = []
+    earlier: list[
+        tuple[str, dict[int, int], dict[int, int]]
+    ] = []  # split, hash of each input -> its row, hash of each id -> its row
+    for split in (split for split in SPLITS if split in splits):
+        texts: dict[int, int] = {}
+        ids: dict[int, int] = {}
+        for i, row in enumerate(splits[split]):
+            text, name = hash(normalize(row.text)), hash(row.id)
+            if found := next(((other, splits[other][known[text]]) for other, known, _ in earlier if text in known), None):
+                problems.append(f"{row.where}: its input is also a {found[0]} row ({found[1].where}); keep it in one split")
+            if found := next(((other, splits[other][known[name]]) for other, _, known in earlier if name in known), None):
+                problems.append(f"{row.where}: its id {row.id!r} is also used at {found[1].where}; give each row its own")
+            texts.setdefault(text, i)
+            ids.setdefault(name, i)
+        earlier.append((split, texts, ids))
     return problems
 
 
@@ -352,20 +216,21 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _cut_missing(splits: dict[str, list[Row]], share: float = 0.15) -> tuple[dict[str, list[Row]], list[str]]:
+def _cut_missing(splits: dict[str, Sequence[Row]], share: float = 0.15) -> tuple[dict[str, Sequence[Row]], list[str]]:
     """Cut the missing splits out of the training rows by a hash of the input, so that a row never wanders when others are added."""
     missing = [split for split in SPLITS[1:] if split not in splits]
     if not missing:
         return splits, []
-    bins: dict[str, list[Row]] = {split: [] for split in ("train", *missing)}
-    for row in splits["train"]:
+    bins: dict[str, list[int]] = {split: [] for split in ("train", *missing)}
+    for i, row in enumerate(splits["train"]):
         place = int(hashlib.sha256(normalize(row.text).encode()).hexdigest()[:8], 16) / 16**8  # in [0, 1)
         index = int(place / share)
-        bins[missing[index] if index < len(missing) else "train"].append(row)
+        bins[missing[index] if index < len(missing) else "train"].append(i)
     if empty := [split for split, rows in bins.items() if not rows]:
         n = len(splits["train"])
         raise DataError(f"train.jsonl: {n} row(s) are too few to cut {' and '.join(empty)} from; write more, or add those files.")
-    return {**splits, **bins}, [f"{split}.jsonl" for split in missing]
+    cut = {split: pick(splits["train"], indexes) for split, indexes in bins.items()}
+    return {**splits, **cut}, [f"{split}.jsonl" for split in missing]
 
 
 def _read_text(path: Path) -> str:
@@ -442,26 +307,36 @@ def derive_fields(schema: dict, rows: Sequence[Row], least: float = 0.95) -> lis
     for key, spec in _properties(schema).items():
         closed = "enum" in spec or "const" in spec or spec.get("type") in ("boolean", "integer", "number")
         path = f"{key}.*" if spec.get("type") == "object" else key
-        texts = [(v, row.text) for row in rows if row.output for _, v in values_at(row.output, path) if isinstance(v, str)]
-        copied = bool(texts) and sum(normalize(v) in normalize(text) for v, text in texts) >= least * len(texts)
-        if closed or copied:
+        if closed or _copied(rows, path, least):
             fields.append(path)
     return fields
 
 
-def stratified(rows: Sequence[Row], n: int, key: str | None) -> list[Row]:
+def _copied(rows: Sequence[Row], path: str, least: float) -> bool:
+    """Whether the texts at `path` of the rows' answers stand in the messages, all but a share of 1 - `least`; False without any."""
+    texts = copied = 0
+    for row in rows:
+        for _, value in values_at(row.output or {}, path):
+            if isinstance(value, str):
+                texts += 1
+                copied += normalize(value) in normalize(row.text)
+    return texts > 0 and copied >= least * texts
+
+
+def stratified(rows: Sequence[Row], n: int, key: str | None) -> Sequence[Row]:
     """About n rows with each value of the output's `key` in its share, spread evenly over the file; all of them if n is not less.
 
     Deterministic: no seed, the same rows on every machine.
     """
     if n >= len(rows):
-        return list(rows)
-    groups: dict[Any, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(str(row.output.get(key)) if key and row.output else "", []).append(row)
+        return pick(rows, range(len(rows)))
+    groups: dict[Any, list[int]] = {}
+    for i, row in enumerate(rows):
+        groups.setdefault(str(row.output.get(key)) if key and row.output else "", []).append(i)
     wanted = Counter({name: n * len(group) / len(rows) for name, group in groups.items()})
     taken = {name: int(count) for name, count in wanted.items()}
     for name, _ in sorted(wanted.items(), key=lambda item: (item[1] % 1, item[0]), reverse=True)[: n - sum(taken.values())]:
         taken[name] += 1
-    chosen = {group[int(i * len(group) / taken[name])].id for name, group in groups.items() for i in range(taken[name])}
-    return [row for row in rows if row.id in chosen]
+    return pick(
+        rows, sorted(group[int(j * len(group) / taken[name])] for name, group in groups.items() for j in range(taken[name]))
+    )

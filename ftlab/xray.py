@@ -25,11 +25,13 @@ from typing import Any
 from ftlab.artifact import CONFIG, WEIGHTS, apply_adapter, read_adapter_weights
 from ftlab.chatparts import token_parts, token_text
 from ftlab.errors import DataError, UsageError
-from ftlab.generate import generate, shared_prefix_length
+from ftlab.generate import generate
 from ftlab.models import LoadedModel
+from ftlab.rows import Row
 from ftlab.stock import dpo_trainer, sft_trainer
-from ftlab.task import Row, Task
-from ftlab.train.loss import AnswerLoss, Example, weighted
+from ftlab.task import Task
+from ftlab.train.examples import Example, shared_prefix
+from ftlab.train.loss import AnswerLoss, weighted
 from ftlab.train.preference import DpoConfig, Preference, answer_logps, dpo_run, encode_pairs
 from ftlab.train.rehearsal import ANSWER_TOKENS, encode_answer
 from ftlab.train.settings import SftConfig
@@ -160,8 +162,7 @@ def of_examples(
     import torch
 
     _refuse_empty(names, [[*ids[start:]] for ids, start, _ in examples], loaded.tokenizer)
-    prompts = [ids[:start] for ids, start, _ in examples]
-    answer_loss = AnswerLoss(loaded, prompts[0][: shared_prefix_length(prompts)])
+    answer_loss = AnswerLoss(loaded, shared_prefix(examples))
     with torch.no_grad():
         total, weight = answer_loss(examples)
         losses = answer_loss.token_losses(examples)

@@ -8,7 +8,8 @@ import pytest
 from ftlab import load_task
 from ftlab.checks import Checker
 from ftlab.errors import DataError
-from ftlab.task import builtin_tasks, user_text
+from ftlab.rows import user_text
+from ftlab.task import builtin_tasks
 from ftlab.train.preference import read_pairs
 
 REPLY = load_task("support_reply")

@@ -19,8 +19,8 @@ from ftlab.plots import (
     forced_against_written,
     paired_differences,
 )  # fmt: skip
+from ftlab.rows import Row
 from ftlab.stats import mcnemar_exact, share
-from ftlab.task import Row
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from ftlab import evaluate_outputs, load_task
 from ftlab.cli import main
 from ftlab.datatools.feedback import A_FAILURE, MOST, blanks, clusters, feedback_text
 from ftlab.errors import DataError
-from ftlab.task import read_rows
+from ftlab.rows import read_rows
 
 
 @pytest.fixture

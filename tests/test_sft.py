@@ -12,7 +12,7 @@ from ftlab.artifact import save_adapter_weights
 from ftlab.errors import DataError, UsageError
 from ftlab.generate import encode_prompt, generate
 from ftlab.models import load_model
-from ftlab.task import Row
+from ftlab.rows import Row
 from ftlab.train import PROFILES, sft_config, train_sft
 from ftlab.train.loop import CHECKPOINT, Run, micro_batches, plan_epoch, rate_at
 from ftlab.train.loss import AnswerLoss
@@ -48,7 +48,7 @@ def test_free_text_gets_its_weight_and_the_end_token_a_full_one(tiny, toy_task):
     ((ids, start, weights),) = encode_rows(toy_task, [row], tiny.tokenizer, 4096, text_weight=0.25)
     free = len(toy_task.free_text(row))  # the tiny tokenizer has one token a byte
     assert toy_task.free_text(row) == ' "Thank you."}'
-    assert weights == [1.0] * (len(ids) - start - free - 1) + [0.25] * free + [1.0]
+    assert list(weights) == [1.0] * (len(ids) - start - free - 1) + [0.25] * free + [1.0]
 
 
 def test_rate_rises_then_falls_to_a_tenth():
@@ -165,7 +165,7 @@ def test_unknown_profile_and_setting_are_refused():
 def test_chat_rows_and_text_rows_encode_alike(tiny, toy_task):
     row = toy_task.rows("train")[0]
     chat = Row(row.id, [{"role": "user", "content": row.text}], row.output)
-    assert encode_rows(toy_task, [row], tiny.tokenizer, 4096) == encode_rows(toy_task, [chat], tiny.tokenizer, 4096)
+    assert list(encode_rows(toy_task, [row], tiny.tokenizer, 4096)) == list(encode_rows(toy_task, [chat], tiny.tokenizer, 4096))
 
 
 def test_checkpoint_state_is_json_without_pickle(toy_task, tmp_path, monkeypatch):
@@ -237,7 +237,7 @@ def test_ctrl_c_while_the_last_pass_is_measured_stops(toy_task, tmp_path):
 
 
 def test_rows_that_exceed_the_context_are_named_before_training(tiny, toy_task, tmp_path):
-    lengths = [len(ids) for ids, _, _ in encode_rows(toy_task, toy_task.rows("train"), tiny.tokenizer, 4096)]
+    lengths = encode_rows(toy_task, toy_task.rows("train"), tiny.tokenizer, 4096).lengths
     tiny.model.config.max_position_embeddings = max(lengths) - 1
     with pytest.raises(DataError, match=rf"^train.jsonl:\d+: expected at most {max(lengths) - 1} tokens.*shorten the row"):
         sft_run(toy_task, tiny, settings(train_rows=0), tmp_path)

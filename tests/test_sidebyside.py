@@ -11,8 +11,8 @@ from ftlab.errors import DataError, UsageError
 from ftlab.evaluate import evaluate_tuned
 from ftlab.lora import add_lora
 from ftlab.models import load_model, weights_sha256
+from ftlab.rows import Row
 from ftlab.sidebyside import compare, comparison_table, comparison_text, named_adapters
-from ftlab.task import Row
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from conftest import toy_rows
 
 from ftlab import load_task
 from ftlab.errors import DataError, UsageError
-from ftlab.task import file_sha256, read_rows, stratified, task_folder
+from ftlab.rows import read_rows
+from ftlab.task import file_sha256, stratified, task_folder
 
 GOOD = toy_rows(60)
 

@@ -15,8 +15,8 @@ from ftlab.generate import Generation
 from ftlab.lora import add_lora
 from ftlab.models import load_model
 from ftlab.plots import xray_figure
+from ftlab.rows import Row
 from ftlab.stock import dpo_trainer, sft_trainer
-from ftlab.task import Row
 from ftlab.train import SftConfig, sft_config, train_dpo, train_sft
 from ftlab.train.loop import Run
 from ftlab.train.loss import AnswerLoss

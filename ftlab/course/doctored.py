@@ -10,7 +10,8 @@ from random import Random
 from typing import Any
 
 from ftlab.errors import UsageError
-from ftlab.task import Row, Task
+from ftlab.rows import Row
+from ftlab.task import Task
 
 QUEUES = {
     "money": ("update_billing", "get_invoice", "request_refund"),

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ftlab.course.exercise import Exercise, OpenTask, Question
+from ftlab.rows import Row
 from ftlab.stats import mcnemar_exact, wilson_interval
-from ftlab.task import Row, load_task, stratified
+from ftlab.task import load_task, stratified
 
 _BAR = 1 / 3  # share of rows that hand-written rules have to get right
 _ROWS = 300

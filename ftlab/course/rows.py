@@ -16,7 +16,8 @@ from ftlab.datatools.noise import as_typed
 from ftlab.datatools.pii import luhn
 from ftlab.datatools.sets import copied_values, value_paths
 from ftlab.datatools.similar import near_pairs
-from ftlab.task import Row, Task
+from ftlab.rows import Row
+from ftlab.task import Task
 
 FAULTS = {
     "copy": "a row again under another id",

@@ -11,7 +11,7 @@ from ftlab.datatools.pii import CERTAIN, scan
 from ftlab.datatools.sets import Sets, copied_values, value_paths
 from ftlab.datatools.similar import Pair, meaning_pairs, near_pairs
 from ftlab.errors import UsageError
-from ftlab.task import Row
+from ftlab.rows import Row
 
 KINDS = {  # in the order of the report
     "broken": "rows that the loader refuses",

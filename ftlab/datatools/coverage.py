@@ -6,7 +6,8 @@ from itertools import combinations, product
 
 from ftlab.datatools.sets import Sets
 from ftlab.errors import UsageError
-from ftlab.task import Row, Task
+from ftlab.rows import Row
+from ftlab.task import Task
 
 LENGTHS = ((3, "1-3"), (8, "4-8"), (15, "9-15"), (30, "16-30"), (60, "31-60"))  # words in the message, the last number included
 LONGEST = "61+"

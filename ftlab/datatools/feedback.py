@@ -12,7 +12,8 @@ from typing import Any
 from ftlab.checks import CAUSE_ORDER
 from ftlab.datatools.coverage import length_bin
 from ftlab.errors import DataError
-from ftlab.task import Row, Task
+from ftlab.rows import Row
+from ftlab.task import Task
 
 A_FAILURE = 10  # rows proposed for each failure
 MOST = 40  # rows proposed for one group

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from ftlab.checks import compare, normalize
 from ftlab.datatools.similar import words
-from ftlab.task import Row, Task
+from ftlab.rows import Row
+from ftlab.task import Task
 
 
 class Suspect(NamedTuple):

@@ -9,7 +9,8 @@ from ftlab.checks import normalize
 from ftlab.datatools.lines import records
 from ftlab.datatools.sets import Sets
 from ftlab.errors import UsageError
-from ftlab.task import DATA, Row, builtin_tasks, whole_rows
+from ftlab.rows import Row, whole_rows
+from ftlab.task import DATA, builtin_tasks
 
 GENERAL = "general"
 

@@ -15,7 +15,8 @@ from ftlab.checks import normalize, split_sentences
 from ftlab.datatools.lines import records
 from ftlab.datatools.sets import Sets, copied_values
 from ftlab.errors import UsageError
-from ftlab.task import Row, Task
+from ftlab.rows import Row
+from ftlab.task import Task
 
 _LAYOUTS = {  # rows of letters; a row begins half a key to the right of the one above
     "en": ("qwertyuiop", "asdfghjkl", "zxcvbnm"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ftlab.checks import normalize
-from ftlab.task import Row
+from ftlab.rows import Row
 
 MASK = "VALUE"  # in capitals: the text round it is in small letters
 _VALUE = re.compile(r"[\d@]|://|^www\.")  # in a word: a number, an address, a link

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ftlab.checks import normalize, values_at
 from ftlab.errors import DataError, UsageError
-from ftlab.task import DATA, SPLITS, Row, Task, builtin_tasks, load_task, read_rows
+from ftlab.rows import Row, read_rows
+from ftlab.task import DATA, SPLITS, Task, builtin_tasks, load_task
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ from weakref import WeakKeyDictionary
 
 from ftlab.models import LoadedModel, fast_decoder
 from ftlab.train.activations import Activations
-
-# input_ids (an array of 32-bit integers for a task's rows: 100,000 of them stay small), prompt_length, one loss weight per label
-Example = tuple[Sequence[int], int, Sequence[float]]
+from ftlab.train.examples import Example
 
 
 class DecoderLoss:

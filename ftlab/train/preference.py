@@ -24,10 +24,12 @@ from ftlab.errors import DataError, UsageError
 from ftlab.generate import encode_example, shared_prefix_length
 from ftlab.lora import add_lora
 from ftlab.models import LoadedModel, fast_decoder
-from ftlab.task import as_messages, check_frozen, dump_output, read_rows
+from ftlab.rows import as_messages, read_rows
+from ftlab.task import check_frozen, dump_output
+from ftlab.train.examples import Example
 from ftlab.train.kept import read_kept, write_kept
 from ftlab.train.loop import Run, make_folder, micro_batches
-from ftlab.train.loss import AnswerLoss, DecoderLoss, Example, logits_at
+from ftlab.train.loss import AnswerLoss, DecoderLoss, logits_at
 from ftlab.train.memory import plan_training
 from ftlab.train.settings import check_numbers, decisive
 

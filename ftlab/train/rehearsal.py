@@ -14,8 +14,8 @@ from ftlab.errors import DataError, UsageError
 from ftlab.generate import encode_example, encode_prompt, generate
 from ftlab.models import LoadedModel
 from ftlab.task import DATA
+from ftlab.train.examples import Example
 from ftlab.train.kept import read_kept, write_kept
-from ftlab.train.loss import Example
 
 ANSWER_TOKENS = 64  # longer answers are cut there and get no end token
 

@@ -5,20 +5,21 @@ applies. None of it changes the gradient.
 """
 
 import shutil
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ftlab.errors import DataError, UsageError
-from ftlab.generate import encode_example, shared_prefix_length
+from ftlab.generate import encode_example
 from ftlab.lora import make_trainable
 from ftlab.models import EMBEDDED, TINY, LoadedModel, free_disk
-from ftlab.task import Row, Task, stratified
+from ftlab.rows import Row
+from ftlab.task import Task, stratified
 from ftlab.train.activations import ACTIVATIONS, keep_activations
+from ftlab.train.examples import Example, Examples, shared_prefix
 from ftlab.train.loop import Run, make_folder, micro_batches
-from ftlab.train.loss import AnswerLoss, Example
+from ftlab.train.loss import AnswerLoss
 from ftlab.train.memory import Plan, plan_training
 from ftlab.train.rehearsal import longest_rehearsal, rehearsal_examples
 from ftlab.train.settings import SftConfig, decisive
@@ -27,7 +28,7 @@ REHEARSAL = "rehearsal.json"  # answers of the untuned model, kept while a run m
 STORED = 7  # times the weights on disk: the best ones, a checkpoint with two moments each, and the next checkpoint being written
 
 
-def encode_rows(task: Task, rows: Sequence[Row], tokenizer: Any, max_length: int, text_weight: float = 1.0) -> list[Example]:
+def encode_rows(task: Task, rows: Sequence[Row], tokenizer: Any, max_length: int, text_weight: float = 1.0) -> Examples:
     """Each row as (input_ids, prompt_length, weights), with the short prompt.
 
     Args:
@@ -36,31 +37,31 @@ def encode_rows(task: Task, rows: Sequence[Row], tokenizer: Any, max_length: int
     Raises:
         DataError: rows longer than `max_length` tokens, all of them named; none is cut.
     """
-    examples = []
+    examples = Examples()
     for row in rows:
         ids, start = encode_example(tokenizer, task.conversation(row), task.completion(row))
         free = len(tokenizer(task.free_text(row), add_special_tokens=False)["input_ids"])
         # the end token keeps its full weight: an answer that does not end is broken, however well it is worded
-        examples.append((array("i", ids), start, [1.0] * (len(ids) - start - free - 1) + [text_weight] * free + [1.0]))
-    long = [f"{row.where}: {len(ids)} tokens" for row, (ids, _, _) in zip(rows, examples, strict=True) if len(ids) > max_length]
+        examples.append((ids, start, [1.0] * (len(ids) - start - free - 1) + [text_weight] * free + [1.0]))
+    long = [f"{rows[i].where}: {tokens} tokens" for i, tokens in enumerate(examples.lengths) if tokens > max_length]
     if long:
         raise DataError(f"{len(long)} row(s) are longer than {max_length} tokens; shorten them or raise --max-length:", long)
     return examples
 
 
-def check_context(loaded: LoadedModel, rows: Sequence[Row], examples: Sequence[Example], max_new_tokens: int) -> None:
+def check_context(loaded: LoadedModel, rows: Sequence[Row], examples: Examples, max_new_tokens: int) -> None:
     """Each row, and each prompt with an answer of up to `max_new_tokens`, has room in the model's context.
 
     Raises:
         DataError: the longest has not.
     """
     room = getattr(loaded.model.config, "max_position_embeddings", None)
-    needs = [max(len(ids), start + max_new_tokens) for ids, start, _ in examples]
+    needs = [max(n, start + max_new_tokens) for n, start in zip(examples.lengths, examples.starts, strict=True)]
     longest = max(range(len(needs)), key=needs.__getitem__)
     if room and needs[longest] > room:
-        ids, start, _ = examples[longest]
+        tokens, start = examples.lengths[longest], examples.starts[longest]
         raise DataError(
-            f"{rows[longest].where}: expected at most {room} tokens, the model's context, found {len(ids)} in the row and "
+            f"{rows[longest].where}: expected at most {room} tokens, the model's context, found {tokens} in the row and "
             f"{start} + {max_new_tokens} in its prompt and a generated answer; shorten the row or its prompt, or lower max_new_tokens."
         )
 
@@ -96,30 +97,29 @@ def sft_run(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, re
     rows = stratified(task.rows("train"), config.train_rows or len(task.rows("train")), task.class_field)
     examples = encode_rows(task, rows, loaded.tokenizer, config.max_length, config.text_weight)
     check_context(loaded, rows, examples, config.max_new_tokens)
-    prompts = [ids[:start] for ids, start, _ in examples]
-    prefix = prompts[0][: shared_prefix_length(prompts)]
+    prefix = shared_prefix(examples)
     origin = {"config": decisive(asdict(config)), "task": task.hashes(), "base": loaded.sha256}
     # before anything is generated: too little memory is said at once, and what generating takes is not counted as held
-    lengths = [*(len(ids) for ids, _, _ in examples), longest_rehearsal(loaded, config.general_rows, config.max_length)]
+    lengths = [*examples.lengths, longest_rehearsal(loaded, config.general_rows, config.max_length)]
     plan = plan_training(loaded, lengths, config, last_layers=config.last_layers, method=config.method)
     if plan:
         config = replace(config, micro_tokens=plan.micro_tokens)
     keep = out / REHEARSAL
-    examples += rehearsal_examples(loaded, config.general_rows, keep, config.max_length, batch_size=config.eval_batch_size)
+    examples.extend(rehearsal_examples(loaded, config.general_rows, keep, config.max_length, batch_size=config.eval_batch_size))
     loaded.model = make_trainable(loaded.model, config)
     run = Run(
         loaded.model,
         config,
         out,
         items=examples,
-        lengths=[len(ids) for ids, _, _ in examples],
+        lengths=examples.lengths,
         weights=[sum(weights) for _, _, weights in examples],
         origin=origin,
         score=lambda point: point.get("strict", -point["validation_loss"]),
     )
     if resume:
         run.load()
-    ids = [ids for ids, _, _ in examples]
+    ids = [ids for ids, _, _ in examples] if config.last_layers else []
     states = keep_activations(loaded, ids, prefix, config.last_layers, out / ACTIVATIONS, micro_tokens=config.micro_tokens)
     options = {"whole": config.method == "full", "checkpoint": bool(plan and plan.checkpoint), "activations": states}
     run.loss = AnswerLoss(loaded, prefix, **options)
