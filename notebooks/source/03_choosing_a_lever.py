@@ -126,8 +126,8 @@ assert max(results["systems"][n]["scores"]["strict"]["high"] for n in ("prompt",
 
 # %% [markdown]
 # Next to nothing, with a page of instructions and with worked examples. That is what a model of this size makes of them; a large
-# one would follow most of the page. **What it means**: here, more wording will not do. **What it does not mean**: that prompts
-# are weak. Measure yours first, with the best model that you may use, before anything else in this notebook.
+# one may well follow the page. **What it means**: here, more wording will not do. **What it does not mean**: that prompts are
+# weak. Measure yours first, with the best model that you may use, before anything else in this notebook.
 
 # %% [markdown]
 # ## 3 · Rules in code
@@ -317,8 +317,8 @@ show(
 )
 
 # %% [markdown]
-# **What it means.** What is common to many messages carries over, the intent above all. What belongs to one customer never does.
-# **What it does not mean**: that near is the same. Look at what happens when such an answer is simply sent:
+# **What it means.** What is common to many messages carries over, the intent above all. What belongs to one customer hardly ever
+# does. **What it does not mean**: that near is the same. Look at what happens when such an answer is simply sent:
 
 # %%
 sent = evaluate_outputs(task, rows, [task.completion(train[hits[0][0]]) for hits in near])["scores"]["fabricated"]
@@ -604,6 +604,7 @@ from ftlab.choose import QUESTIONS
 from ftlab.course.levers import cases, decide, measured, turning_points
 from ftlab.notebook import show
 
+assert len(QUESTIONS) == 17, "the sentence above no longer holds"
 for question in QUESTIONS[:6]:
     print(f"{question.name:<10} {question.asks}")
 print(f"… and {len(QUESTIONS) - 6} more")
@@ -638,12 +639,12 @@ print("as it is:", found["support-triage"]["headline"])
 for turn in turning_points(found["support-triage"]["answers"], measured(case)):
     print(f"{turn['question']:>15} {turn['was']!s:>8} → {turn['given']!s:<9} {turn['headline']}")
 turned = {turn["question"] for turn in turning_points(found["support-triage"]["answers"], measured(case))}
-assert {"rows_may_train", "access", "changes", "rules"} <= turned, "the sentence below no longer holds"
+assert turned == {"rows_may_train", "access", "known", "cite", "changes", "rules", "tuned"}, "the sentence below no longer holds"
 
 # %% [markdown]
-# These are the answers to be sure of, before money is spent: what may be done with the rows and the model, whether the answer
-# stands still, whether a program could do it all. The rest moves the order, not the head. And the numbers? The same case, had the
-# prompt been good, or had the rows been few:
+# These are the answers to be sure of, before money is spent: what may be done, and was done, with the rows and the model, where
+# the answer comes from and whether it stands still, whether a program could do it all. Any other answer, given otherwise, leaves
+# first what is first. And the numbers? The same case, had the prompt been good, or had the rows been few:
 
 # %%
 for told, change in (
@@ -672,9 +673,9 @@ print(recommendation_text(own))
 assert own["train"], "the sentence below no longer holds"
 
 # %% [markdown]
-# *Train*, as was done, and two levers to be kept beside it. Read it as a colleague's opinion that states its reasons: each line
-# says which number made it speak, so that you can go and check that number. Where you disagree with a reason, you have found what
-# to measure next.
+# *Train*, as was done, and two levers to go with it. Read it as a colleague's opinion that states its reasons: each line says
+# which number made it speak, so that you can go and check that number. Where you disagree with a reason, you have found what to
+# measure next.
 
 # %% open="03.1"
 
