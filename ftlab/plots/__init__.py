@@ -27,6 +27,7 @@ from ftlab.plots.course import (
 )
 from ftlab.plots.frame import STYLES
 from ftlab.plots.inside import inspection_figure, xray_figure
+from ftlab.plots.live import ladder_steps, next_token_bars, review_bars
 from ftlab.plots.pretraining import effects, pretraining_curve, scaling
 from ftlab.plots.results import (
     FIGURES,
@@ -60,13 +61,16 @@ __all__ = [
     "growth_curves",
     "inspection_figure",
     "label_matrix",
+    "ladder_steps",
     "learning_curves",
     "methods_comparison",
     "minhash_estimates",
+    "next_token_bars",
     "paired_differences",
     "pretraining_curve",
     "refusal_plane",
     "reliability",
+    "review_bars",
     "review_lines",
     "rows_curves",
     "scaling",
