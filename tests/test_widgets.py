@@ -23,7 +23,7 @@ from ftlab.models import load_model
 from ftlab.nexttoken import next_logits, said, story_ids
 from ftlab.notebook import tidy
 from ftlab.widgets import ErrorExplorer, MaskingXray, NextTokens, Playground
-from ftlab.widgets.masking import next_trained, told
+from ftlab.widgets.masking import next_trained, strip_html, told
 from ftlab.widgets.parts import View, safe, visible
 from ftlab.widgets.tokens import quoted
 from ftlab.xray import Position
@@ -273,6 +273,7 @@ def test_a_row_with_markup_is_text(tiny, toy_task):
 
     row = replace(toy_task.rows("validation")[0], input=EVIL)
     assert "<script>" in only_harmless(MaskingXray(tiny, toy_task, [row]))
+    assert "<script>" in reads(strip_html([Position(0, 1, "<script>", "user")], 0))  # a token of more than one letter
 
 
 # --- playground

@@ -24,7 +24,7 @@ from ftlab.labelling import (
 )
 from ftlab.ladder import climb, ladder_lines
 from ftlab.task import Row
-from ftlab.widgets.parts import View, button, ipywidgets, text_box
+from ftlab.widgets.parts import View, button, ipywidgets, side_by_side, text_box
 
 
 def compared(before: Session, after: Session) -> str:
@@ -98,8 +98,8 @@ class ErrorExplorer(View):
         self.verdict.observe(lambda _: self._show(), "value")
         self.key.observe(lambda change: self._typed(change["new"]), "value")
         self.box.children = (
-            ipywidgets.HBox([self.cause, self.code, self.verdict]), self.place, self.message, self.output, self.expected,
-            ipywidgets.HBox(list(self.choices.values())), ipywidgets.HBox([*self.moves.values(), self.key]), self.note, self.status,
+            side_by_side(self.cause, self.code, self.verdict), self.place, self.message, self.output, self.expected,
+            side_by_side(*self.choices.values()), side_by_side(*self.moves.values(), self.key), self.note, self.status,
             self.checker, self.summary,
         )  # fmt: skip
 

@@ -10,7 +10,7 @@ from ftlab.masking import MASKINGS, masked_xray, part_lines, parts
 from ftlab.models import LoadedModel
 from ftlab.task import Row, Task
 from ftlab.train.settings import SftConfig
-from ftlab.widgets.parts import View, button, ipywidgets, lines_box, note, safe
+from ftlab.widgets.parts import View, button, ipywidgets, lines_box, note, safe, side_by_side
 from ftlab.xray import Position, Xray, xray_text
 
 _HOT = 6.0  # nats: a line below a token is as thick as it gets
@@ -57,9 +57,9 @@ class MaskingXray(View):
             control.observe(lambda _: self._look(), "value")
         self.at.observe(lambda _: self._point(), "value")
         self.box.children = (
-            ipywidgets.HBox([self.row, self.masking, self.weight]),
+            side_by_side(self.row, self.masking, self.weight),
             self.strip,
-            ipywidgets.HBox([self.at, self.next]),
+            side_by_side(self.at, self.next),
             self.detail,
             self.table,
             self.status,

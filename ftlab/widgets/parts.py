@@ -60,9 +60,16 @@ def note(text: str, *, wrong: bool = False) -> str:
 
 def button(description: str, tooltip: str, press: Callable[[], None], **options: Any) -> Any:
     """A button as wide as its words; `press` is called at each click and by the keyboard's space and enter."""
-    made = ipywidgets.Button(description=description, tooltip=tooltip, layout={"width": "auto"}, **options)
+    made = ipywidgets.Button(description=description, tooltip=tooltip, layout={"width": "auto", "flex": "0 0 auto"}, **options)
     made.on_click(lambda _: press())
     return made
+
+
+def side_by_side(*controls: Any) -> Any:
+    """Controls in a row; those that have no room in it go into the next one, none is squeezed."""
+    for control in controls:
+        control.layout.flex = "0 0 auto"
+    return ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"})
 
 
 class View:

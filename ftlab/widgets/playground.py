@@ -14,7 +14,7 @@ from ftlab.ladder import ASKS, Step, climb, ladder_lines
 from ftlab.models import LoadedModel
 from ftlab.sidebyside import UNTUNED, compare
 from ftlab.task import Row, Task
-from ftlab.widgets.parts import View, button, ipywidgets, text_box
+from ftlab.widgets.parts import View, button, ipywidgets, side_by_side, text_box
 
 TUNED = "tuned"
 _OWN = "your own message"
@@ -83,7 +83,7 @@ class Playground(View):
         self.box.children = (
             *([self.row] if self.rows else []),
             self.message,
-            ipywidgets.HBox([self.answer, self.next, self.all]),
+            side_by_side(self.answer, self.next, self.all),
             self.status,
             ipywidgets.HBox(list(self.columns.values())),
             self.question,

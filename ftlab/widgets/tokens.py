@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from ftlab.errors import UsageError
 from ftlab.models import LoadedModel
 from ftlab.nexttoken import Candidate, Next, Story, draw, ended, likeliest, next_logits, retold, said, story_ids, surprise_bits
-from ftlab.widgets.parts import View, button, ipywidgets, text_box, visible
+from ftlab.widgets.parts import View, button, ipywidgets, side_by_side, text_box, visible
 
 MOST = 20  # buttons that still fit on a screen
 _BAR = 24  # signs of the longest bar
@@ -58,7 +58,7 @@ class NextTokens(View):
         return self.models[self.name]
 
     def _build(self, k: int) -> None:
-        wide, style = {"width": "98%"}, {"description_width": "6em"}
+        wide, style = {"width": "98%"}, {"description_width": "7em"}
         self.prompt = ipywidgets.Textarea(value=self.story.prompt, description="Text", rows=3, layout=wide, style=style)
         self.start = button("Start", "Begin anew with this text", self._start, button_style="primary")
         self.model = ipywidgets.Dropdown(options=list(self.models), description="Model", style=style)
@@ -67,6 +67,8 @@ class NextTokens(View):
             value=1.0, min=0.1, max=3.0, step=0.1, description="Temperature", style=style, continuous_update=False
         )
         self.tokens = [button("", "Go on with this token", lambda i=i: self._take(i)) for i in range(k)]
+        for token in self.tokens:
+            token.layout.width = "10em"  # so that the bars begin at one line
         self.bars = [ipywidgets.HTML() for _ in self.tokens]
         self.draw = button("Draw one", "Go on with a token drawn at random by these probabilities", self._draw)
         self.back = button("Back", "Take the last token away", self._back)
@@ -77,11 +79,11 @@ class NextTokens(View):
         rows = [ipywidgets.HBox(pair) for pair in zip(self.tokens, self.bars, strict=True)]
         self.box.children = (
             self.prompt,
-            ipywidgets.HBox([self.start, self.model, self.chat, self.temperature]),
+            side_by_side(self.start, self.model, self.chat, self.temperature),
             self.written,
             ipywidgets.VBox(rows),
             self.summary,
-            ipywidgets.HBox([self.draw, self.back]),
+            side_by_side(self.draw, self.back),
             self.status,
         )
 
@@ -128,6 +130,7 @@ class NextTokens(View):
         for i, (token, bar) in enumerate(zip(self.tokens, self.bars, strict=True)):
             there = i < len(candidates)
             token.disabled, token.description = not there, quoted(candidates[i].token) if there else "–"
+            token.tooltip = f"Go on with {token.description}" if there else "no further token"
             bar.value = text_bar(candidates[i].probability) if there else ""
         self.draw.disabled, self.back.disabled = self.found is None, not self.story.taken
         self.written.value = text_box("written so far", self.story.prompt + " ▸ " + said(self.loaded, self.story))
