@@ -1,5 +1,7 @@
 """The widgets, driven as a reader would: values set, buttons pressed, what is shown read; model output is text and never markup."""
 
+import ast
+import inspect
 import json
 import re
 import subprocess
@@ -16,12 +18,13 @@ from ftlab.artifact import save_adapter_weights, write_lineage
 from ftlab.errors import DataError, UsageError
 from ftlab.evaluate import check_record
 from ftlab.generate import Generation
-from ftlab.labelling import read_labels
+from ftlab.labelling import CHOICES, MOVES, read_labels
 from ftlab.ladder import climb
 from ftlab.lora import add_lora
 from ftlab.models import load_model
 from ftlab.nexttoken import next_logits, said, story_ids
 from ftlab.notebook import tidy
+from ftlab.readme import ROOT
 from ftlab.widgets import ErrorExplorer, MaskingXray, NextTokens, Playground
 from ftlab.widgets.masking import next_trained, strip_html, told
 from ftlab.widgets.parts import View, safe, visible
@@ -286,8 +289,8 @@ def test_a_script_in_a_reply_is_text(tiny, toy_task, adapter, answers):
     view.all.click()
     text = only_harmless(view)
     assert text.count("<script>alert('x')</script>") >= 2
-    view.figure()
-    assert "<script>" in view.text()
+    data, metadata = view._repr_mimebundle_()
+    assert "<script>" in data["text/plain"] and "\u202e" not in data["text/plain"] + metadata["image/png"]["alt"]
 
 
 def test_the_ladder_is_lit_rung_by_rung_on_both_answers(tiny, toy_task, adapter, answers):
@@ -469,3 +472,25 @@ def test_a_stored_notebook_keeps_what_stands_in_for_a_widget_and_not_the_widget(
     ]
     stored, told = tidy(outputs)
     assert set(stored["data"]) == {"image/png", "text/plain"} and told["text"] == "done"
+
+
+# --- the document
+
+
+def test_the_documented_lines_are_calls_that_the_widgets_take():
+    text = (ROOT / "docs" / "widgets.md").read_text(encoding="utf-8")
+    calls = [
+        node
+        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") in widgets.__all__
+    ]
+    assert {call.func.id for call in calls} == set(widgets.__all__)
+    for call in calls:
+        inspect.signature(getattr(widgets, call.func.id)).bind(*call.args, **{k.arg: k.value for k in call.keywords})
+
+
+def test_the_documented_keys_are_the_keys():
+    text = (ROOT / "docs" / "widgets.md").read_text(encoding="utf-8")
+    told = " ".join(re.search(r"\((p pass.*?)\)", text, re.DOTALL)[1].split())
+    assert told == ", ".join(f"{key} {what}" for key, what in (CHOICES | MOVES).items())

@@ -10,7 +10,7 @@ from ftlab.masking import MASKINGS, masked_xray, part_lines, parts
 from ftlab.models import LoadedModel
 from ftlab.task import Row, Task
 from ftlab.train.settings import SftConfig
-from ftlab.widgets.parts import View, button, ipywidgets, lines_box, note, safe, side_by_side
+from ftlab.widgets.parts import View, button, ipywidgets, note, safe, side_by_side, text_box
 from ftlab.xray import Position, Xray, xray_text
 
 _HOT = 6.0  # nats: a line below a token is as thick as it gets
@@ -85,7 +85,7 @@ class MaskingXray(View):
 
     def _show(self) -> None:
         self.at.max = len(self.positions) - 1
-        self.table.value = lines_box("where the loss of this row comes from", part_lines(parts(self.positions)))
+        self.table.value = text_box("where the loss of this row comes from", "\n".join(part_lines(parts(self.positions))))
         self._point()
 
     def _point(self) -> None:

@@ -45,11 +45,6 @@ def text_box(heading: str, text: str, empty: str = "nothing") -> str:
     )
 
 
-def lines_box(heading: str, lines: Sequence[str]) -> str:
-    """HTML of lines that line up, under a heading."""
-    return text_box(heading, "\n".join(lines))
-
-
 def note(text: str, *, wrong: bool = False) -> str:
     """HTML of one sentence on what happens; a reader's program is asked to read it out."""
     if not text:
