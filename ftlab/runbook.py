@@ -22,7 +22,7 @@ LIMITS = (5, 20, 40, 60, 75, 90, 120, 300, 500, 900)
 MINUTES = (1, 2, 3, 4, 5, 8, 10, 15, 20, 30)
 LETTERS = "abcdefgh"  # steps of a runbook at most
 DONE = "*"  # the place where a runbook ends well
-TASK_STEPS = 3  # steps at most of a runbook in a row to tune on: a tiny model cannot write longer ones
+TASK_STEPS = 2  # steps at most of a runbook in a row to tune on: a tiny model cannot write longer ones
 
 _WORD, _NUMBER = r"[a-z]+", r"[1-9]\d{0,3}"
 _PLACE = rf"\*|@{_WORD}|[{LETTERS}]"

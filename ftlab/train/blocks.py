@@ -154,7 +154,8 @@ def make_blocks(
     from transformers import AutoTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
-    key = f"{corpus.sha256} {config.vocabulary} {config.seed} {config.tokens} {config.fact_share} {sorted(sources or ())}"
+    facts_of = f"{config.seed} {config.tokens} {config.fact_share}" if config.fact_share else "no facts"
+    key = f"{corpus.sha256} {config.vocabulary} {facts_of} {sorted(sources or ())}"
     if tokenizer is not None:
         key += " " + hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
     note, own = folder / "tokens.json", folder / "tokenizer"

@@ -85,6 +85,11 @@ class ContinueConfig:
         return self.tokens // (self.batch_blocks * self.block_tokens)
 
     @property
+    def all_tokens(self) -> int:
+        """Tokens of all steps, which are whole."""
+        return self.steps * self.batch_blocks * self.block_tokens
+
+    @property
     def mixed_share(self) -> float:
         """Share of the blocks that do not come from the domain."""
         return self.general_share
