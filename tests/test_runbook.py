@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import ftlab
 from ftlab import runbook as language
 from ftlab.cli import main
+from ftlab.corpus import RUNBOOKS
 from ftlab.errors import UsageError
 from ftlab.runbook import DONE, LETTERS, Runbook, Step, check, documents, draw, facts, faults, parse, spoken
 from ftlab.runbook_task import KINDS, books, judge, judged, row, rows, write_task
@@ -156,6 +157,11 @@ def test_no_runbook_is_in_two_splits():
     found = [{book.text for book in books(split, 200)} for split in SPLITS]
     assert all(len(part) == 200 for part in found) and not (found[0] & found[1] | found[0] & found[2] | found[1] & found[2])
     assert books("train", 5) == books("train", 200)[:5]
+
+
+def test_the_text_that_the_study_pretrains_on_holds_no_runbook_of_its_tasks():
+    asked = {book.text for split, n in zip(SPLITS, (256, 32, 200), strict=True) for book in books(split, n)}
+    assert len(asked) == 488 and not asked & set(documents(RUNBOOKS))
 
 
 @pytest.mark.parametrize("kind", KINDS)

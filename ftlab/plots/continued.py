@@ -59,7 +59,7 @@ def _score_panel(axes: Axes, found: dict) -> str:
         for i, (arm, scores) in enumerate(arms.items()):
             score, (colour, marker, _) = scores[primary], ARMS[arm]
             x = at + 0.2 * (i - (len(arms) - 1) / 2)
-            reach = [[100 * (score["mean"] - score["low"])], [100 * (score["high"] - score["mean"])]]
+            reach = [[max(0.0, 100 * (score["mean"] - score["low"]))], [max(0.0, 100 * (score["high"] - score["mean"]))]]
             axes.errorbar(x, 100 * score["mean"], yerr=reach, color=colour, marker=marker, capsize=4, markersize=7, linestyle="",
                           label=None if at else arm)  # fmt: skip
             axes.plot(
