@@ -281,7 +281,7 @@ class Cleaner:
     Source: Broder (1997) for MinHash; Lee et al. (2021), Deduplicating Training Data Makes Language Models Better.
     """
 
-    def __init__(self, tally: Tally, exact_bits: int = 22, near_bits: int = 23, prose: bool = True):
+    def __init__(self, tally: Tally, exact_bits: int = 22, near_bits: int = 23, *, prose: bool = True):
         self.tally, self.exact, self.near, self.prose = tally, Seen(exact_bits), Seen(near_bits), prose
 
     def clean(self, text: str) -> str:
