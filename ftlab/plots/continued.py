@@ -68,6 +68,6 @@ def _score_panel(axes: Axes, found: dict) -> str:
             told.append(f"{100 * score['mean']:.0f} % ({100 * score['low']:.0f} to {100 * score['high']:.0f}; {arm}, {rows} rows)")
     axes.set_xticks(range(len(found["arms"])), labels=[f"{rows} rows" for rows in found["arms"]])
     axes.set(xlim=(-0.5, len(found["arms"]) - 0.5), ylim=(0, 104), ylabel=f"{found['scores'][primary]}, %")
-    axes.set_title(f"Equal tokens; {found['seeds']} seeds, n = {found['test_rows']} rows (lines: 95 % interval)")
+    axes.set_title(f"{found['seeds']} seeds, n = {found['test_rows']} (lines: 95 % interval)")
     axes.legend()
     return f"The {found['scores'][primary]} is {', '.join(told)}."
