@@ -4,6 +4,7 @@ Made to be read 900 pixels wide, with and without colour: each system keeps one 
 is the figure's label, computed from the same numbers: `figure.get_label()`. Nothing here touches pyplot or other global state.
 """
 
+from ftlab.plots.continued import continued_curve, continued_effects
 from ftlab.plots.course import (
     agreement_bars,
     baseline_growth,
@@ -53,6 +54,8 @@ __all__ = [
     "class_intervals",
     "cluster_bars",
     "compared_bars",
+    "continued_curve",
+    "continued_effects",
     "coverage_map",
     "deciders",
     "effects",
