@@ -45,8 +45,8 @@ print(pair.tuned)
 # The tuned answer has the agreed form. Whether its *content* is right is another question, and it takes more than one message to say.
 
 # %% [markdown]
-# **Your turn.** Write a message of your own and let both models answer. Before each rung of the ladder is lit, guess which of the two answers
-# falls from it. (Where widgets are not shown, a picture stands here; go on.)
+# **Your turn.** Write a message of your own and let both models answer. Before each rung of the ladder is lit, guess which of the two
+# answers falls from it. (Where widgets are not shown, a picture stands here; go on.)
 
 # %%
 from ftlab.models import load_model
