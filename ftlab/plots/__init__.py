@@ -39,6 +39,15 @@ from ftlab.plots.results import (
     score_bars,
     score_ladder,
 )
+from ftlab.plots.training import (
+    memory_lines,
+    padding_bars,
+    predicted_and_measured,
+    rate_points,
+    run_curves,
+    seed_points,
+    xray_compared,
+)
 
 __all__ = [
     "FIGURES",
@@ -61,18 +70,25 @@ __all__ = [
     "inspection_figure",
     "label_matrix",
     "learning_curves",
+    "memory_lines",
     "methods_comparison",
     "minhash_estimates",
+    "padding_bars",
     "paired_differences",
+    "predicted_and_measured",
     "pretraining_curve",
+    "rate_points",
     "refusal_plane",
     "reliability",
     "review_lines",
     "rows_curves",
+    "run_curves",
     "scaling",
     "score_bars",
     "score_ladder",
+    "seed_points",
     "share_lines",
     "share_points",
+    "xray_compared",
     "xray_figure",
 ]
