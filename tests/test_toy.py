@@ -52,7 +52,7 @@ def test_the_gradient_of_a_step_is_that_of_torch_in_however_many_pieces():
 
 def test_an_answer_is_exactly_right_if_greedy_decoding_writes_it(tmp_path):
     pairs = orders(3)
-    loaded, run = toy_run(pairs, tmp_path, passes=25, batch_size=3)
+    loaded, run = toy_run(pairs, tmp_path, passes=40, batch_size=3)
     run.train(dict, progress=False)
     asked = pairs + [(message, '{"kind": "odd"}') for message, _ in pairs]
     written = generate(loaded, [[{"role": "user", "content": message}] for message, _ in asked], max_new_tokens=30)

@@ -205,7 +205,7 @@ EXERCISES = (
             (_function("return sum(total for total, _ in pieces) / len(pieces)", _LOSS), "how many pieces"),
             (_function("return 3.0", _LOSS), "expected 0.5"),
         ),
-        done="Trainers have got this wrong for years: with pieces of unlike size, the mean of means is another training.",
+        done="Widely used trainers had this wrong for years: with pieces of unlike size, the mean of means is another training.",
     ),
     Exercise(
         id="07.4",

@@ -35,7 +35,7 @@ def xray_compared(before: dict, after: dict, names: tuple[str, str]) -> Figure:
         )
         axes.set(xlim=(-0.8, XRAY_COLUMNS - 0.2), ylim=(-0.03 * top, top), ylabel="loss, nats")
         axes.grid(axis="x", visible=False)
-    panels[0].legend(loc="upper right")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     sums = [sum(pair[side] for pair in pairs) for side in (1, 2)]
     figure.suptitle(f"Loss of each answer token of one row, n = {len(pairs)} tokens")
     told = f"{names[0]} {sums[0]:.2f} nats in all, {names[1]} {sums[1]:.2f}"
@@ -59,7 +59,9 @@ def rate_points(tried: Sequence[dict], untrained: float, title: str) -> Figure:
         those = [point for point in tried if point["seed"] == seed]
         axes.plot([p["learning_rate"] for p in those], [p["loss"] for p in those], marker, color=colour, label=f"seed {seed}")
     axes.axhline(untrained, color="#222222", linewidth=0.9, linestyle=(0, (2, 3)), label="before training")
-    axes.set(xscale="log", xlabel="learning rate (logarithmic)", ylabel="held-out loss,\nnats per answer token", ylim=(0, None))
+    axes.set(
+        xscale="log", yscale="log", xlabel="learning rate (both axes logarithmic)", ylabel="held-out loss,\nnats per answer token"
+    )
     axes.set_title(title, parse_math=False)
     axes.legend()
     told = ", ".join(f"{loss:.2f} at {rate:g}" for rate, loss in zip(rates, middles, strict=True))
@@ -98,7 +100,8 @@ def run_curves(runs: Mapping[str, Sequence[dict]], held_out: int) -> Figure:
         held_out: held-out rows.
     """
     figure, panels = new_figure(6.4, rows=2, columns=len(runs))
-    top = 1.05 * max(point[key] for curve in runs.values() for point in curve for key in ("train_loss", "validation_loss"))
+    every = [point[key] for curve in runs.values() for point in curve for key in ("train_loss", "validation_loss")]
+    limits, last_step = (0.7 * min(every), 1.4 * max(every)), max(curve[-1]["step"] for curve in runs.values())
     told = []
     for column, (name, curve) in enumerate(runs.items()):
         losses, scores = panels[column], panels[column + len(runs)]
@@ -110,8 +113,9 @@ def run_curves(runs: Mapping[str, Sequence[dict]], held_out: int) -> Figure:
         _exact_line(scores, curve, held_out)
         lowest = min(curve, key=lambda point: point["validation_loss"])
         for axes in (losses, scores):
+            axes.set_xlim(0, 1.04 * last_step)
             axes.axvline(lowest["step"], color="#222222", linewidth=0.8, linestyle=(0, (2, 3)))
-        losses.set(ylim=(0, top), title=name, ylabel="loss, nats per answer token")
+        losses.set(yscale="log", ylim=limits, title=name, ylabel="loss, nats per answer token\n(logarithmic)")
         scores.set(
             ylim=(-4, 104),
             xlabel="optimizer steps (dotted: lowest held-out loss)",
