@@ -336,22 +336,28 @@ runs = {
 print({name: curve[-1]["step"] for name, curve in runs.items()}, "steps")
 
 # %%
-show(plots.run_curves(runs, len(held_out)))
+show(plots.run_curves(runs, len(held_out)))  # of three kinds, blind guessing has one in three right
+
+# %% [markdown]
+# The training loss is the mean over a pass, taken while the model still learns; so it starts higher than the held-out loss, which is
+# measured after the pass. In numbers:
 
 # %%
 memorised, varied = (curve[-1] for curve in runs.values())
 for name, curve in runs.items():
     low = min(curve, key=lambda point: point["validation_loss"])
+    print(f"{name}: held-out loss at best {low['validation_loss']:.3f} (step {low['step']}),", end=" ")
     print(
-        f"{name}: lowest held-out loss {low['validation_loss']:.3f} at pass {low['epoch']}, at the end {curve[-1]['validation_loss']:.3f}"
+        f"at the end {curve[-1]['validation_loss']:.3f}; exactly right {low['exact']:.2f} then, {curve[-1]['exact']:.2f} at the end"
     )
+lowest = min(point["validation_loss"] for point in runs["12 rows, 30 passes"])
 assert memorised["train_loss"] < varied["train_loss"], "the sentence below no longer holds"
-assert memorised["validation_loss"] > 2 * varied["validation_loss"], "the sentence below no longer holds"
+assert memorised["validation_loss"] > max(1.2 * lowest, 1.5 * varied["validation_loss"]), "the sentence below no longer holds"
 
 # %% [markdown]
 # **What it means**: the dozen rows are known by heart, with the lower training loss and by far the higher held-out loss. Training loss
-# alone would have chosen the worse model. The gap between the two lines is the sign to look for, and a held-out loss that turns upwards is
-# the loud one. The remedy that works best is not a setting but **more different rows**.
+# alone would have chosen the worse model. The gap between the two lines is the sign to look for, and a held-out loss that turns upwards,
+# as on the left, is the loud one. The remedy that works best is not a setting but **more different rows**.
 #
 # **What it does not mean**: that scores fall when the loss turns. Compare the lower panels with the upper ones: a model that grows too
 # sure of its mistakes pays in loss and may still write the same answers. `patience` therefore looks at the score, and stops when it has not
