@@ -98,8 +98,8 @@ print(f"mean loss of the row: {seen.own_loss:.2f} untuned, {after.own_loss:.2f} 
 # %% [markdown]
 # ## 2 · Settings, each with its reason
 #
-# A setting without a reason is a superstition. *Your guess: which is more dangerous on a small data set, a rate that is too high or
-# one that is too low?* The profile `cpu`, in its own words:
+# A setting without a reason is a superstition. *Your guess: what would go wrong with each of these, if it were ten times as
+# large?* The profile `cpu`, in its own words:
 
 # %%
 # restart here
@@ -357,7 +357,7 @@ assert memorised["validation_loss"] > max(1.2 * lowest, 1.5 * varied["validation
 # %% [markdown]
 # **What it means**: the dozen rows are known by heart, with the lower training loss and by far the higher held-out loss. Training loss
 # alone would have chosen the worse model. The gap between the two lines is the sign to look for, and a held-out loss that turns upwards,
-# as on the left, is the loud one. The remedy that works best is not a setting but **more different rows**.
+# as on the left, is the loud one. The remedy here was no setting but **more different rows**.
 #
 # **What it does not mean**: that scores fall when the loss turns. Compare the lower panels with the upper ones: a model that grows too
 # sure of its mistakes pays in loss and may still write the same answers. `patience` therefore looks at the score, and stops when it has not
