@@ -42,6 +42,15 @@ from ftlab.plots.results import (
     score_bars,
     score_ladder,
 )
+from ftlab.plots.training import (
+    memory_lines,
+    padding_bars,
+    predicted_and_measured,
+    rate_points,
+    run_curves,
+    seed_points,
+    xray_compared,
+)
 
 __all__ = [
     "FIGURES",
@@ -78,15 +87,26 @@ __all__ = [
     "predicted_times",
     "pretraining_curve",
     "reading_lines",
+    "memory_lines",
+    "methods_comparison",
+    "minhash_estimates",
+    "padding_bars",
+    "paired_differences",
+    "predicted_and_measured",
+    "pretraining_curve",
+    "rate_points",
     "refusal_plane",
     "reliability",
     "review_bars",
     "review_lines",
     "rows_curves",
+    "run_curves",
     "scaling",
     "score_bars",
     "score_ladder",
+    "seed_points",
     "share_lines",
     "share_points",
+    "xray_compared",
     "xray_figure",
 ]
