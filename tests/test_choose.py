@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -10,37 +9,25 @@ from ftlab.choose import (
     LEVERS,
     QUESTIONS,
     RULES,
-    Measured,
     ask,
     check_answers,
     measure_plain,
     read_answer,
     read_measured,
-    recommend,
     recommendation_text,
     task_defaults,
 )
 from ftlab.cli import main
+from ftlab.course.levers import cases, decide, measured
 from ftlab.errors import DataError
 from ftlab.evaluate import evaluate_outputs
 
-CASES = {case["id"]: case for case in json.loads((Path(__file__).parent / "choose_cases.json").read_text(encoding="utf-8"))}
-
-
-def measured(case):
-    found = case["evidence"]
-    if found is None:
-        return Measured()
-    pairs = {name: tuple(found[name]) if found.get(name) else None for name in ("prompt", "tfidf", "tuned")}
-    return Measured(source=f"the case {case['id']}", causes=found["causes"], teaches=found["teaches"], **pairs)
+CASES = cases()
 
 
 def chosen(case, **changes):
     """(verdict by lever, whole recommendation) of a case with some answers or measurements changed."""
-    answers, _ = check_answers(case["answers"] | {k: v for k, v in changes.items() if k in case["answers"]}, {})
-    given = measured(case)
-    given = Measured(**{**given.__dict__, **{k: v for k, v in changes.items() if k not in case["answers"]}})
-    found = recommend(answers, given)
+    found = decide(case, **changes)
     return {lever["lever"]: lever["verdict"] for lever in found["levers"]}, found
 
 

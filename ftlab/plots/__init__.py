@@ -30,6 +30,7 @@ from ftlab.plots.course import (
 )
 from ftlab.plots.frame import STYLES
 from ftlab.plots.inside import inspection_figure, xray_figure
+from ftlab.plots.levers import against_bar, grouped_bars, hours_bars, lever_matrix, predicted_times, reading_lines
 from ftlab.plots.pretraining import effects, pretraining_curve, scaling
 from ftlab.plots.results import (
     FIGURES,
@@ -46,6 +47,7 @@ from ftlab.plots.results import (
 __all__ = [
     "FIGURES",
     "STYLES",
+    "against_bar",
     "agreement_bars",
     "baseline_growth",
     "cause_bars",
@@ -61,15 +63,20 @@ __all__ = [
     "forced_against_written",
     "found_table",
     "group_shares",
+    "grouped_bars",
     "growth_curves",
+    "hours_bars",
     "inspection_figure",
     "label_matrix",
     "learning_curves",
+    "lever_matrix",
     "methods_comparison",
     "minhash_estimates",
     "paired_differences",
     "picked_lines",
+    "predicted_times",
     "pretraining_curve",
+    "reading_lines",
     "refusal_plane",
     "reliability",
     "request_tokens",

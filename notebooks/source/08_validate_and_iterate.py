@@ -13,8 +13,8 @@
 # |---|---|
 # | a laptop with two cores and 1 GB of free memory; no language model is loaded | under 1 to run, about 80 with the exercises |
 #
-# It stands on notebooks 05 to 07: there are baselines, rows and a tuned model. Failures are read on validation rows only; of the frozen
-# test rows you see stored results, and nothing is chosen by them.
+# It stands on notebooks 05 to 07: there are baselines, rows and a tuned model. Failures are read on validation rows only; of the
+# frozen test rows you see stored results, and nothing is chosen by them.
 
 # %% part="bootstrap"
 
@@ -23,8 +23,8 @@
 # %% [markdown]
 # ## 1 · The ladder, once more and strictly
 #
-# A tuned model comes back from training. The first question is not *how good* but *where do rows fall*. Each rung asks for all rungs below
-# it too, and nothing is repaired. *Your guess: on which rung do most rows fall now: form, rules, or fields?*
+# A tuned model comes back from training. The first question is not *how good* but *where do rows fall*. Each rung asks for all
+# rungs below it too, and nothing is repaired. *Your guess: on which rung do most rows fall now: form, rules, or fields?*
 
 # %%
 # restart here
@@ -37,8 +37,8 @@ after = {name: results["systems"][name] for name in ("tuned", "constrained")}
 show(plots.score_ladder(results | {"systems": after}))
 
 # %% [markdown]
-# *tuned* writes freely; *constrained* is the same model with copied values held to the message, which is section 8. The lines are 95 %
-# intervals by Wilson. What falls between two rungs is the list of work:
+# *tuned* writes freely; *constrained* is the same model with copied values held to the message, which is section 8. The lines are
+# 95 % intervals by Wilson. What falls between two rungs is the list of work:
 
 # %%
 rungs = ("parses", "schema_valid", "rules_kept", "fields_right", "strict")
@@ -50,8 +50,8 @@ assert max(falls, key=falls.get) == "fields_right", "the sentence below no longe
 # %% [markdown]
 # The content, then: form is done, and a further week of work on it would change next to nothing.
 #
-# Now the rung with the best news: unsafe answers. *Your guess: if not one of all these rows is unsafe, how many in a thousand may be?* For
-# no hit at all, Wilson's formula shrinks to one term, z² / (n + z²):
+# Now the rung with the best news: unsafe answers. *Your guess: if not one of all these rows is unsafe, how many in a thousand may
+# be?* For no hit at all, Wilson's formula shrinks to one term, z² / (n + z²):
 
 # %%
 from ftlab.stats import Z_95, wilson_interval
@@ -66,8 +66,8 @@ unsafe = after["constrained"]["scores"]["unsafe"]
 print(f"seen: {unsafe['k']} of {unsafe['n']}, so between {1000 * unsafe['low']:.1f} and {1000 * unsafe['high']:.1f} in a thousand")
 
 # %% [markdown]
-# **What it means**: no failure seen is a statement with an upper end, and for a desk with thousands of messages that end matters; so the
-# check in code stays. **What it does not mean**: anything about messages of a kind that the set does not hold.
+# **What it means**: no failure seen is a statement with an upper end, and for a desk with thousands of messages that end matters;
+# so the check in code stays. **What it does not mean**: anything about messages of a kind that the set does not hold.
 
 # %% exercise="08.1"
 
@@ -81,7 +81,7 @@ print(f"seen: {unsafe['k']} of {unsafe['n']}, so between {1000 * unsafe['low']:.
 from ftlab import load_task, plots
 from ftlab.course import stored_evaluations
 from ftlab.notebook import show
-from ftlab.stats import Share, shares_by, worst_by_chance
+from ftlab.stats import shares_by, worst_by_chance
 
 task = load_task("support_plan")
 tuned = stored_evaluations("support_plan")["constrained"]
@@ -90,8 +90,8 @@ for cause, s in tuned["first_causes"].items():
 print(tuned["codes"])
 
 # %% [markdown]
-# `wrong_value` is a field that is not as labelled, `extra_value` one too many, `missed_value` one too few; the rest are rules. Rules that
-# follow from other fields, such as `wrong_missing_info`, a program can compute. The values and the intent it cannot.
+# `wrong_value` is a field that is not as labelled, `extra_value` one too many, `missed_value` one too few; the rest are rules.
+# Rules that follow from other fields, such as `wrong_missing_info`, a program can compute. The values and the intent it cannot.
 #
 # Next by language and by kind of message. *Guess which kind is worst, and by how much.*
 
@@ -100,8 +100,8 @@ kinds = {g["name"]: g["strict"] for g in tuned["by_lang"] + tuned["by_tag"] if g
 show(plots.share_points(dict(sorted(kinds.items(), key=lambda kind: kind[1]["share"])), "Strict score by kind of row", "passing"))
 
 # %% [markdown]
-# Before you write rows for the topmost: **some slice is always the worst**. Suppose that kinds made no difference at all. We deal the same
-# passes and failures out anew among the rows, a thousand times, and note each time how bad the worst slice looks:
+# Before you write rows for the topmost: **some slice is always the worst**. Suppose that kinds made no difference at all. We deal
+# the same passes and failures out anew among the rows, a thousand times, and note each time how bad the worst slice looks:
 
 # %%
 rows, passes = task.rows("test"), [record["passes"]["strict"] for record in tuned["rows"]]
@@ -118,15 +118,16 @@ for name, s in english.items():
     print(f"{name}: {100 * s.share:.1f} % [{100 * s.low:.1f}, {100 * s.high:.1f}] of {s.n}")
 
 # %% [markdown]
-# **What it means**: luck alone pushes the worst slice well below the mean. Only what is rarer than that is worth acting on; pooling small
-# slices that share a cause, as all languages but English do, says more than each alone. **What it does not mean**: that a slice whose p is
-# large is fine. It may be too small to tell.
+# **What it means**: luck alone pushes the worst slice well below the mean. Only what is rarer than that is worth acting on; pooling
+# small slices that share a cause, as all languages but English do, says more than each alone. **What it does not mean**: that a
+# slice whose p is large is fine. It may be too small to tell.
 
 # %% [markdown]
 # ## 3 · From failures to rows
 #
-# Now the loop. A round with the language model takes an hour; one that takes **milliseconds** can be repeated until its luck shows. So a
-# stand-in learns here: it gives each message the intent of the *nearest* training row, nearest by shared words. It knows nothing of values.
+# Now the loop. A round with the language model takes an hour; one that takes **milliseconds** can be repeated until its luck shows.
+# So a stand-in learns here: it gives each message the intent of the *nearest* training row, nearest by shared words. It knows
+# nothing of values.
 
 # %%
 # restart here
@@ -148,8 +149,8 @@ print("asked:  ", message.text, "\nnearest:", row.text)
 print(f"it says {row.output['intent']}, the label {message.output['intent']}")
 
 # %% [markdown]
-# It answers all validation rows, and the tool reads its failures: the function behind `ftlab data feedback RUN --out new_rows.jsonl`, which
-# on your task reads a tuned model's. *Your guess: which two intents does it mix up most?*
+# It answers all validation rows, and the tool reads its failures: the function behind `ftlab data feedback RUN --out
+# new_rows.jsonl`, which on your task reads a tuned model's. *Your guess: which two intents does it mix up most?*
 
 # %%
 asked = rounds.class_only(load_task("support_plan"), [learner.pool[i] for i in first])
@@ -158,8 +159,9 @@ groups = clusters(asked, asked.rows("validation"), found["rows"])
 print("\n".join(feedback_text(groups, asked.rows("validation"), shown=1).splitlines()[:16]))
 
 # %% [markdown]
-# Many groups, most of them small. For each ask, in this order: *is the label right? does the guide decide it? can code do it? do the rows
-# hold it at all?* Only what passes all four asks for rows. For those the tool proposes **blanks**, and a person writes them:
+# Many groups, most of them small. For each ask, in this order: *is the label right? does the guide decide it? can code do it? do
+# the rows hold it at all?* Only what passes all four asks for rows. For those the tool proposes **blanks**, and a person writes
+# them:
 
 # %%
 proposed = blanks(asked, groups)
@@ -170,9 +172,9 @@ print(len(proposed), "blanks; the first:", json.dumps(proposed[0], ensure_ascii=
 # %% [markdown]
 # ## 4 · The second round, measured
 #
-# No person is at hand to write a hundred and fifty rows in this cell. So rows **of the failing kinds** (intent, language and tag of a
-# failure) are drawn from labelled rows that have not been used. The opponent is *as many rows at random*. *Your guess: who wins, and by
-# how many points?*
+# No person is at hand to write a hundred and fifty rows in this cell. So rows **of the failing kinds** (intent, language and tag of
+# a failure) are drawn from labelled rows that have not been used. The opponent is *as many rows at random*. *Your guess: who wins,
+# and by how many points?*
 
 # %%
 # restart here
@@ -192,8 +194,8 @@ test = mcnemar_exact(learner.hits("validation", one["random"]), learner.hits("va
 print(f"kind against random: {test['gained']} gained, {test['lost']} lost, p = {test['p']:.2g}")
 
 # %% [markdown]
-# A report would stop here, with this one line. But another draw of first rows, of random rows and of aimed rows would have given another
-# line. With the stand-in we can afford twenty. *Your guess: will they agree at least in who wins?*
+# A report would stop here, with this one line. But another draw of first rows, of random rows and of aimed rows would have given
+# another line. With the stand-in we can afford twenty. *Your guess: will they agree at least in who wins?*
 
 # %%
 draws = [one] + [rounds.second_round(learner, seed) for seed in range(1, 20)]
@@ -207,18 +209,18 @@ print(f"ahead of random in {sum(g > 0 for g in seen)} of {len(seen)} draws, p be
 assert min(seen) < sum(seen) / len(seen) - 2 and max(seen) > sum(seen) / len(seen) + 2, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: on average aiming is ahead here, and a single draw may show anything from nothing to twice that. McNemar's test knows
-# the luck of *which rows are asked*; it does not know the luck of *which rows were added*. For that, repeat. **What it does not mean**: that
-# aiming pays. The rows that judged it are the rows that did the aiming.
+# **What it means**: on average aiming is ahead here, and a single draw may show anything from nothing to twice that. McNemar's test
+# knows the luck of *which rows are asked*; it does not know the luck of *which rows were added*. For that, repeat. **What it does
+# not mean**: that aiming pays. The rows that judged it are the rows that did the aiming.
 
 # %% exercise="08.3"
 
 # %% [markdown]
 # ## 5 · Using up the validation set
 #
-# Failures were read on the validation rows, and the same rows said that it helped. Now a thousand labelled rows that **chose nothing**
-# judge too. And a third, bolder way joins in: for each failing message, add the rows that are nearest to *that very message*. *Your guess:
-# what will the validation rows say of it, and what the others?*
+# Failures were read on the validation rows, and the same rows said that it helped. Now a thousand labelled rows that **chose
+# nothing** judge too. And a third, bolder way joins in: for each failing message, add the rows that are nearest to *that very
+# message*. *Your guess: what will the validation rows say of it, and what the others?*
 
 # %%
 # restart here
@@ -240,13 +242,13 @@ assert mean["validation"]["nearest"] > 4 * mean["other"]["nearest"], "the senten
 assert mean["validation"]["kind"] > mean["other"]["kind"] + 1, "the sentence below no longer holds"
 
 # %% [markdown]
-# On the validation rows the bold way looks like a breakthrough. On rows that chose nothing a small part of it is left, and of *kind* next to
-# nothing. No row was copied, no label was wrong, no test row was touched: **the validation set was fitted**, by choosing. **What it does not
-# mean**: that rows for failures are useless. It means that the rows which asked for them cannot say.
+# On the validation rows the bold way looks like a breakthrough. On rows that chose nothing a small part of it is left, and of
+# *kind* next to nothing. No row was copied, no label was wrong, no test row was touched: **the validation set was fitted**, by
+# choosing. **What it does not mean**: that rows for failures are useless. It means that the rows which asked for them cannot say.
 
 # %% [markdown]
-# One need not even look at failures. *Your guess: draw thirty batches at random, keep the one that is best on validation rows, repeat twelve
-# times: how much of the climb is real?*
+# One need not even look at failures. *Your guess: draw thirty batches at random, keep the one that is best on validation rows,
+# repeat twelve times: how much of the climb is real?*
 
 # %%
 points = rounds.picked_batches(learner)
@@ -261,19 +263,19 @@ print(f"picking is ahead by {ahead['validation']:+.1f} points on validation rows
 assert ahead["validation"] > ahead["other"] + 4, "the sentence below no longer holds"
 
 # %% [markdown]
-# The same happens with prompts, learning rates, seeds, decoding settings: whatever is tried often and kept *because* it is best there.
-# **What it means**: the best of many is best partly by luck, and luck does not travel. So every choice on validation rows, one final count on
-# rows that chose nothing, and a note of how many tries there were. **What it does not mean**: that the two sets are equally hard. The levels
-# differ from the start; only the gains compare.
+# The same happens with prompts, learning rates, seeds, decoding settings: whatever is tried often and kept *because* it is best
+# there. **What it means**: the best of many is best partly by luck, and luck does not travel. So every choice on validation rows,
+# one final count on rows that chose nothing, and a note of how many tries there were. **What it does not mean**: that the two sets
+# are equally hard. The levels differ from the start; only the gains compare.
 
 # %% exercise="08.4"
 
 # %% [markdown]
 # ## 6 · Rows by other writers
 #
-# The test set of `support_plan` was frozen before the first training, but was written like the training rows. So later a **second set** was
-# frozen, by writers who had seen no other row, and the model met it once. *Your guess: does it lose more or fewer points there than a word
-# count trained on the same rows?*
+# The test set of `support_plan` was frozen before the first training, but was written like the training rows. So later a **second
+# set** was frozen, by writers who had seen no other row, and the model met it once. *Your guess: does it lose more or fewer points
+# there than a word count trained on the same rows?*
 
 # %%
 # restart here
@@ -294,8 +296,8 @@ for name, (there, here) in pairs.items():
 show(plots.share_points(strict, "Strict score on two frozen sets", "passing"))
 
 # %% [markdown]
-# The sets hold different rows, so no row pairs up with another, and McNemar's test does not apply. Newcombe's interval for a difference of
-# two separate shares does:
+# The sets hold different rows, so no row pairs up with another, and McNemar's test does not apply. Newcombe's interval for a
+# difference of two separate shares does:
 
 # %%
 for name, (there, here) in pairs.items():
@@ -315,15 +317,15 @@ show(plots.paired_differences(tests, "tfidf", "tuned"))
 assert tests["strict"]["low"] > 0 and tests["values_right"]["low"] > 0, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: the lead in the whole plan holds with strangers, and it comes from the values. At the intent, read the line: if it
-# touches zero, strangers' plain messages can be sorted by a word count too. **What it does not mean**: that this set is *your* customers.
-# And from now on it is a set that has been looked at: choosing by it would make it a second validation set.
+# **What it means**: the lead in the whole plan holds with strangers, and it comes from the values. At the intent, read the line: if
+# it touches zero, strangers' plain messages can be sorted by a word count too. **What it does not mean**: that this set is *your*
+# customers. And from now on it is a set that has been looked at: choosing by it would make it a second validation set.
 
 # %% [markdown]
 # ## 7 · The noise test
 #
-# People hurry. The test rows are answered once as written and once as hurried people would have typed them: slips, dropped words, other
-# case, mixed language, labelled values intact. *Your guess: which suffers first, the form, the intent or the values?*
+# People hurry. The test rows are answered once as written and once as hurried people would have typed them: slips, dropped words,
+# other case, mixed language, labelled values intact. *Your guess: which suffers first, the form, the intent or the values?*
 
 # %%
 # restart here
@@ -354,15 +356,15 @@ assert noise["scores"]["noisy"]["schema_valid"]["low"] > 0.95, "the sentence bel
 assert tests["strict"]["gained"] > 0, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: the form stands under noise. Look at the *gained* rows too: some come right by being mistyped. Such rows stood on the
-# brink before, and show how much of any single answer is luck. **What it does not mean**: that real hurry looks like this. The noise is
-# made by rules, and the training rows hold messy ones of their own.
+# **What it means**: the form stands under noise. Look at the *gained* rows too: some come right by being mistyped. Such rows stood
+# on the brink before, and show how much of any single answer is luck. **What it does not mean**: that real hurry looks like this.
+# The noise is made by rules, and the training rows hold messy ones of their own.
 
 # %% [markdown]
 # ## 8 · Free or constrained decoding
 #
-# A value such as an address has to be a piece of the message. Free decoding takes the likeliest token; **constrained** decoding takes the
-# likeliest *that stays within the message*. *Guess both outcomes below: three ways to go on, the likeliest first.*
+# A value such as an address has to be a piece of the message. Free decoding takes the likeliest token; **constrained** decoding
+# takes the likeliest *that stays within the message*. *Guess both outcomes below: three ways to go on, the likeliest first.*
 
 # %%
 # restart here
@@ -391,9 +393,9 @@ for name, value in taken.items():
     print(f"{name}: {[problem.code for problem in task.checker.check(output, message, expected=label).problems]}")
 
 # %% [markdown]
-# Free writing slips by a letter and *invents* an address. Held writing cannot, and copies the wrong one instead: **form can be forced,
-# content cannot.** And a value from the message looks right to every rule, so this error is the quieter of the two. Does it happen often?
-# Both ways on all test rows:
+# Free writing slips by a letter and *invents* an address. Held writing cannot, and copies the wrong one instead: **form can be
+# forced, content cannot.** And a value from the message looks right to every rule, so this error is the quieter of the two. Does it
+# happen often? Both ways on all test rows:
 
 # %%
 systems = stored_evaluations("support_plan")
@@ -410,9 +412,9 @@ assert held["fabricated"]["difference"] <= 0 <= held["values_right"]["difference
 assert abs(held["class_right"]["difference"]) < 0.02, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: invented values go, some of them become right values, and the intent stays as it is: a gain for no training at all.
-# (`fabricated` left of zero is good.) **What it does not mean**: that the model learnt to copy. Report both: free decoding shows what was
-# learnt, held decoding what you ship.
+# **What it means**: invented values go, some of them become right values, and the intent stays as it is: a gain for no training at
+# all. (`fabricated` left of zero is good.) **What it does not mean**: that the model learnt to copy. Report both: free decoding
+# shows what was learnt, held decoding what you ship.
 
 # %% [markdown]
 # ## 9 · Long prompt, short prompt
@@ -443,22 +445,24 @@ assert 4 * tokens["after"]["prompt"] < tokens["before"]["prompt"], "the sentence
 assert results["paired"]["prompt"]["strict"]["p"] < 0.001, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: keys, intents, rules and the example moved from the prompt into the weights, and the scores did not go down with them
-# but up. Each request is shorter by most of the prompt. **What it does not mean**: that all these tokens were paid for. A prompt that all
-# requests share can be computed once and kept, and a large model with a long prompt may do without tuning altogether.
+# **What it means**: keys, intents, rules and the example moved from the prompt into the weights, and the scores did not go down
+# with them but up. Each request is shorter by most of the prompt. **What it does not mean**: that all these tokens were paid for. A
+# prompt that all requests share can be computed once and kept, and a large model with a long prompt may do without tuning
+# altogether.
 
 # %% [markdown]
-# It has a price. With the long prompt, a new intent is a new line, in force at once. Tuned, it takes rows, a training and this notebook again.
-# So behaviour that changes monthly belongs into the prompt or into code, and behaviour that stays may move into the weights.
+# It has a price. With the long prompt, a new intent is a new line, in force at once. Tuned, it takes rows, a training and this
+# notebook again. So behaviour that changes monthly belongs into the prompt or into code, and behaviour that stays may move into the
+# weights.
 
 # %% exercise="08.5"
 
 # %% [markdown]
 # ## 10 · When to stop
 #
-# Three reasons end the loop: the goal is reached, the next gain is too small to be *seen*, or what is left asks for another lever than
-# rows. The second is arithmetic. *Your guess: two rounds differ on a tenth of the rows; how large must the true gain be, to be found four
-# times in five on the validation rows?*
+# Three reasons end the loop: the goal is reached, the next gain is too small to be *seen*, or what is left asks for another lever
+# than rows. The second is arithmetic. *Your guess: two rounds differ on a tenth of the rows; how large must the true gain be, to be
+# found four times in five on the validation rows?*
 
 # %%
 # restart here
@@ -470,9 +474,8 @@ from ftlab.stats import detectable_difference
 results = stored("support_plan")
 held_out = results["about"]["rows"]["validation"]
 visible = detectable_difference(held_out, 0.1)
-print(
-    f"{held_out} validation rows show a gain of {100 * visible:.1f} points; {4 * held_out} would show {100 * detectable_difference(4 * held_out, 0.1):.1f}"
-)
+for n in (held_out, 4 * held_out):
+    print(f"{n} rows show a gain of {100 * detectable_difference(n, 0.1):.1f} points")
 
 # %%
 curve = results["training"]["curve"]
@@ -484,11 +487,11 @@ for before, now in zip(curve, curve[1:], strict=False):
     )
 
 # %% [markdown]
-# A gain below the line may be real. But whoever goes on by such gains is steered by luck, as in section 5. Then a larger validation set is
-# worth more than another round.
+# A gain below the line may be real. But whoever goes on by such gains is steered by luck, as in section 5. Then a larger validation
+# set is worth more than another round.
 #
-# The third reason, from the other side: what does one more point *cost*? The stand-in again, with ever more rows. *Your guess: twice the
-# rows, twice the gain?*
+# The third reason, from the other side: what does one more point *cost*? The stand-in again, with ever more rows. *Your guess:
+# twice the rows, twice the gain?*
 
 # %%
 learner = rounds.stand_in("support_plan")
@@ -504,9 +507,10 @@ for n, before, now in zip(sizes, steps, steps[1:], strict=False):
 assert sizes[-2] / (steps[-1] - steps[-2]) > 2 * sizes[0] / (steps[1] - steps[0]), "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: the curve does not end, but each point costs more rows than the last. Multiply by the minutes that a row takes you, and
-# compare with the next best lever: a rule in code, a larger model, a person for the unsure cases. **What it does not mean**: that the tuned
-# model's curve has these numbers; it has this shape in many studies, and yours is measured by leaving rows out.
+# **What it means**: the curve does not end, but each point costs more rows than the last. Multiply by the minutes that a row takes
+# you, and compare with the next best lever: a rule in code, a larger model, a person for the unsure cases. **What it does not
+# mean**: that the tuned model's curve has these numbers; it has this shape in many studies, and yours is measured by leaving rows
+# out.
 
 # %% exercise="08.6"
 
@@ -528,11 +532,12 @@ assert sizes[-2] / (steps[-1] - steps[-2]) > 2 * sizes[0] / (steps[1] - steps[0]
 # 5. **Weigh and stop**: the prompt moved into the weights and can no longer be edited there; held copies cost nothing; stop at the goal, at
 #    gains that cannot be seen, or where rows are not the lever.
 #
-# **Not shown here**: a second round of the language model itself. The stand-in shows how rounds are *measured*, not how much one gains; drawing
-# labelled rows is a weaker aim than writing them. Nor what several seeds of the training differ by. Next: notebook 09 tunes on preferences.
+# **Not shown here**: a second round of the language model itself. The stand-in shows how rounds are *measured*, not how much one
+# gains; drawing labelled rows is a weaker aim than writing them. Nor what several seeds of the training differ by. Next: notebook
+# 09 tunes on preferences.
 #
-# **Further reading.** Wilson (1927), *Probable inference, the law of succession, and statistical inference*, J. Am. Stat. Assoc. 22(158).
-# Newcombe (1998), *Interval estimation for the difference between independent proportions*, Statistics in Medicine 17(8). Dwork et al.
-# (2015), *The reusable holdout: preserving validity in adaptive data analysis*, Science 349. Recht et al. (2019), *Do ImageNet classifiers
-# generalize to ImageNet?*, ICML. Belinkov & Bisk (2018), *Synthetic and Natural Noise Both Break Neural Machine Translation*, ICLR. Snell,
-# Klein & Zhong (2022), *Learning by Distilling Context*.
+# **Further reading.** Wilson (1927), *Probable inference, the law of succession, and statistical inference*, J. Am. Stat. Assoc.
+# 22(158). Newcombe (1998), *Interval estimation for the difference between independent proportions*, Statistics in Medicine 17(8).
+# Dwork et al. (2015), *The reusable holdout: preserving validity in adaptive data analysis*, Science 349. Recht et al. (2019), *Do
+# ImageNet classifiers generalize to ImageNet?*, ICML. Belinkov & Bisk (2018), *Synthetic and Natural Noise Both Break Neural
+# Machine Translation*, ICLR. Snell, Klein & Zhong (2022), *Learning by Distilling Context*.
