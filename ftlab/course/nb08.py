@@ -341,7 +341,7 @@ QUIZ = (
         2,
         (
             "The intents are in the weights now; a line about one more meets a model that was trained to know ten.",
-            "It will be called whatever is nearest, and often surely so.",
+            "It will be called whatever is nearest, and the model need not look unsure.",
             "That is the price of the short prompt: what moved into the weights is changed there.",
         ),
     ),

@@ -119,7 +119,7 @@ for name, s in english.items():
 
 # %% [markdown]
 # **What it means**: luck alone pushes the worst slice well below the mean. Only what is rarer than that is worth acting on; pooling
-# small slices that share a cause, as all languages but English do, says more than each alone. **What it does not mean**: that a
+# small slices that may share a cause, such as all languages but English, says more than each alone. **What it does not mean**: that a
 # slice whose p is large is fine. It may be too small to tell.
 
 # %% [markdown]
@@ -201,7 +201,12 @@ print(f"kind against random: {test['gained']} gained, {test['lost']} lost, p = {
 draws = [one] + [rounds.second_round(learner, seed) for seed in range(1, 20)]
 found = rounds.gains(learner, draws)
 seen = found["validation"]["kind"]
-show(plots.draw_gains({"validation": {"kind": seen}}, {"validation": "validation rows"}, "Rows of the failing kinds, 20 draws"))
+head = f"n = {len(learner.asked['validation'])} validation rows, the same in each draw"
+show(
+    plots.draw_gains(
+        {"validation": {"kind": seen}}, {"validation": head}, "150 rows of the failing kinds against 150 at random, 20 draws"
+    )
+)
 
 # %%
 tests = [mcnemar_exact(learner.hits("validation", d["random"]), learner.hits("validation", d["kind"])) for d in draws]
@@ -231,7 +236,11 @@ from ftlab.notebook import show
 learner = rounds.stand_in("support_plan")
 draws = [rounds.second_round(learner, seed) for seed in range(20)]
 found = rounds.gains(learner, draws)
-names = {"validation": "validation rows (did the choosing)", "other": "other rows (chose nothing)"}
+sizes = {name: len(rows) for name, rows in learner.asked.items()}
+names = {
+    "validation": f"n = {sizes['validation']} validation rows: they chose",
+    "other": f"n = {sizes['other']} other rows: chose nothing",
+}
 show(plots.draw_gains(found, names, "Two ways of aiming against as many random rows, 20 draws"))
 
 # %%
@@ -239,7 +248,9 @@ mean = {name: {way: sum(points) / len(points) for way, points in ways.items()} f
 for way in ("kind", "nearest"):
     print(f"{way:>8}: {mean['validation'][way]:+.1f} points on validation rows, {mean['other'][way]:+.1f} on other rows")
 assert mean["validation"]["nearest"] > 4 * mean["other"]["nearest"], "the sentence below no longer holds"
-assert mean["validation"]["kind"] > mean["other"]["kind"] + 1, "the sentence below no longer holds"
+assert mean["validation"]["kind"] > mean["other"]["kind"] + 1 and abs(mean["other"]["kind"]) < 1.5, (
+    "the sentence below no longer holds"
+)
 
 # %% [markdown]
 # On the validation rows the bold way looks like a breakthrough. On rows that chose nothing a small part of it is left, and of
@@ -273,9 +284,9 @@ assert ahead["validation"] > ahead["other"] + 4, "the sentence below no longer h
 # %% [markdown]
 # ## 6 · Rows by other writers
 #
-# The test set of `support_plan` was frozen before the first training, but was written like the training rows. So later a **second
-# set** was frozen, by writers who had seen no other row, and the model met it once. *Your guess: does it lose more or fewer points
-# there than a word count trained on the same rows?*
+# The test set of `support_plan` was frozen before the first training, but was made like the training rows. So a **second set** was
+# frozen later, by writers who had seen no other row; nothing is trained on it or chosen by it. *Your guess: does the tuned model
+# lose more or fewer points there than a word count trained on the same rows?*
 
 # %%
 # restart here
@@ -357,8 +368,9 @@ assert tests["strict"]["gained"] > 0, "the sentence below no longer holds"
 
 # %% [markdown]
 # **What it means**: the form stands under noise. Look at the *gained* rows too: some come right by being mistyped. Such rows stood
-# on the brink before, and show how much of any single answer is luck. **What it does not mean**: that real hurry looks like this.
-# The noise is made by rules, and the training rows hold messy ones of their own.
+# on the brink before, and show how much of any single answer is luck. Where a line just misses zero and p is not below 0.05, trust
+# p: it counts exactly, the line is a bootstrap. **What it does not mean**: that real hurry looks like this. The noise is made by
+# rules, and the training rows hold messy ones of their own.
 
 # %% [markdown]
 # ## 8 · Free or constrained decoding
@@ -529,7 +541,7 @@ assert sizes[-2] / (steps[-1] - steps[-2]) > 2 * sizes[0] / (steps[1] - steps[0]
 # 3. **Measure a round**: as many random rows as opponent, the same rows judged, several draws.
 # 4. **Keep one set that chose nothing**: what is picked on validation rows is best there partly by luck. Strangers' rows and noise say what
 #    the frozen set of your own making does not.
-# 5. **Weigh and stop**: the prompt moved into the weights and can no longer be edited there; held copies cost nothing; stop at the goal, at
+# 5. **Weigh and stop**: the prompt moved into the weights and can no longer be edited there; held copies take no training; stop at the goal, at
 #    gains that cannot be seen, or where rows are not the lever.
 #
 # **Not shown here**: a second round of the language model itself. The stand-in shows how rounds are *measured*, not how much one
