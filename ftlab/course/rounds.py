@@ -69,10 +69,13 @@ def stand_in(name: str = "support_plan", seed: int = 0) -> NearestRow:
     return NearestRow(task, rows[:POOL], asked)
 
 
-def class_only(task: Task) -> Task:
-    """The same messages with nothing to decide but the class, so that the tools of `ftlab data` can read a classifier's answers."""
-    field = task.class_field
-    splits = {split: tuple(replace(row, output={field: row.output[field]}) for row in rows) for split, rows in task.splits.items()}
+def class_only(task: Task, train: Sequence[Row]) -> Task:
+    """The task with these training rows and nothing to decide but the class, so that the tools of `ftlab data` read a classifier's answers.
+
+    It has no test rows, since nothing is claimed with it.
+    """
+    field, parts = task.class_field, {"train": train, "validation": task.rows("validation"), "test": ()}
+    splits = {split: tuple(replace(row, output={field: row.output[field]}) for row in rows) for split, rows in parts.items()}
     schema = {
         "title": f"{task.name}_{field}", "type": "object", "required": [field], "additionalProperties": False,
         "properties": {field: task.schema["properties"][field]},

@@ -214,9 +214,9 @@ print(f"ahead of random in {sum(g > 0 for g in seen)} of {len(seen)} draws, p be
 assert min(seen) < sum(seen) / len(seen) - 2 and max(seen) > sum(seen) / len(seen) + 2, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: on average aiming is ahead here, and a single draw may show anything from nothing to twice that. McNemar's test
-# knows the luck of *which rows are asked*; it does not know the luck of *which rows were added*. For that, repeat. **What it does
-# not mean**: that aiming pays. The rows that judged it are the rows that did the aiming.
+# **What it means**: on average aiming is ahead here, and a single draw may show far less or far more. McNemar's test knows the luck of
+# *which rows are asked*; it does not know the luck of *which rows were added*. For that, repeat. **What it does not mean**: that
+# aiming pays. The rows that judged it are the rows that did the aiming.
 
 # %% exercise="08.3"
 
@@ -539,10 +539,10 @@ assert sizes[-2] / (steps[-1] - steps[-2]) > 2 * sizes[0] / (steps[1] - steps[0]
 # 1. **Validate strictly**: rung by rung with intervals, also for counts of zero; ask of the worst slice how bad luck alone would make it.
 # 2. **Feed failures back**: label, guide, code, rows, in this order; the tool counts and proposes, a person writes.
 # 3. **Measure a round**: as many random rows as opponent, the same rows judged, several draws.
-# 4. **Keep one set that chose nothing**: what is picked on validation rows is best there partly by luck. Strangers' rows and noise say what
-#    the frozen set of your own making does not.
-# 5. **Weigh and stop**: the prompt moved into the weights and can no longer be edited there; held copies take no training; stop at the goal, at
-#    gains that cannot be seen, or where rows are not the lever.
+# 4. **Keep one set that chose nothing**: what is picked on validation rows is best there partly by luck. Strangers' rows and noise
+#    say what the frozen set of your own making does not.
+# 5. **Weigh and stop**: the prompt moved into the weights and can no longer be edited there; held copies take no training;
+#    stop at the goal, at gains that cannot be seen, or where rows are not the lever.
 #
 # **Not shown here**: a second round of the language model itself. The stand-in shows how rounds are *measured*, not how much one
 # gains; drawing labelled rows is a weaker aim than writing them. Nor what several seeds of the training differ by. Next: notebook
