@@ -113,6 +113,58 @@ def paired_bootstrap(before: Sequence[float], after: Sequence[float], rounds: in
     return percentile_interval([sum(rng.choices(gains, k=n)) / n for _ in range(rounds)])
 
 
+def paired_interval(test: dict, rounds: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """`paired_bootstrap` from what `mcnemar_exact` says: the counts of gained and lost rows are all that it needs."""
+    rest = test["n"] - test["gained"] - test["lost"]
+    before = [False] * test["gained"] + [True] * test["lost"] + [True] * rest
+    after = [True] * test["gained"] + [False] * test["lost"] + [True] * rest
+    return paired_bootstrap(before, after, rounds, seed)
+
+
+def difference_interval(first: Share, second: Share) -> tuple[float, float]:
+    """95 % interval of second - first, two shares of *different* rows, as fractions of 1.
+
+    Source: Newcombe (1998), Statistics in Medicine 17(8), 873-890, method 10 (from the two Wilson intervals).
+    """
+    difference = second.share - first.share
+    below = sqrt((second.share - second.low) ** 2 + (first.high - first.share) ** 2)
+    above = sqrt((second.high - second.share) ** 2 + (first.share - first.low) ** 2)
+    return difference - below, difference + above
+
+
+def worst_by_chance(groups: Sequence[str], hits: Sequence[bool], least: int = 10, rounds: int = 1000, seed: int = 0) -> dict:
+    """How bad the worst group looks, and how bad it looks when the hits are dealt out anew among all rows.
+
+    Args:
+        groups: the group of each row.
+        least: groups with fewer rows are not looked at.
+
+    Returns:
+        {"worst" (name), "share", "by_chance" (the worst group's share, on average over the rounds), "p" (in which part of the rounds the
+        worst group is as bad or worse)}.
+
+    Raises:
+        ValueError: no group has `least` rows.
+
+    Source: Westfall & Young (1993), Resampling-Based Multiple Testing, for the distribution of an extreme by permutation.
+    """
+    sizes = {name: n for name, n in Counter(groups).items() if n >= least}
+    if not sizes:
+        raise ValueError(f"worst_by_chance: expected a group of at least {least} rows, found none.")
+    seen = {name: found.share for name, found in shares_by(groups, hits).items() if name in sizes}
+    worst = min(seen, key=lambda name: seen[name])
+    rng, dealt, lowest = Random(seed), [bool(hit) for hit in hits], []
+    for _ in range(rounds):
+        rng.shuffle(dealt)
+        at, shares = 0, []
+        for n in sizes.values():
+            shares.append(sum(dealt[at : at + n]) / n)
+            at += n
+        lowest.append(min(shares))
+    p = (1 + sum(low <= seen[worst] for low in lowest)) / (1 + rounds)
+    return {"worst": worst, "share": seen[worst], "by_chance": sum(lowest) / rounds, "p": p}
+
+
 def percentile_interval(values: Sequence[float]) -> tuple[float, float]:
     """The middle 95 % of what resampling gave; 40 values at least."""
     ranked = sorted(values)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ftlab.checks import CAUSE_ORDER
 from ftlab.plots.frame import CURVE_LINES, FLOW_STYLES, STYLES, described, errors, interval_line, new_figure, system_bars
-from ftlab.stats import Share, detectable_difference, wilson_interval
+from ftlab.stats import Share, detectable_difference, share, wilson_interval
 
 SEES = {"answer": "o", "message": "s", "label": "^", "people": "D"}  # what decides, and its marker
 
@@ -419,3 +419,72 @@ def cluster_bars(clusters: Sequence[Any], n: int, shown: int = 8) -> Figure:
 
 def _wrapped(text: str) -> str:
     return fill(text, 34)
+
+
+def draw_gains(gains: Mapping[str, Mapping[str, Sequence[float]]], names: Mapping[str, str], title: str) -> Figure:
+    """What each draw of a second round gained over its random arm: a panel for each set of rows, a line of dots for each way of choosing.
+
+    Args:
+        gains: set of rows → way → points gained, one per draw (`course.rounds.gains`).
+        names: set of rows → how the panel is headed.
+    """
+    figure, panels = new_figure(3.4, columns=len(gains))
+    figure.suptitle(title, parse_math=False)
+    ways, told = list(next(iter(gains.values()))), []
+    reach = max(abs(g) for ways_found in gains.values() for found in ways_found.values() for g in found) + 2
+    for axes, (name, found) in zip(panels, gains.items(), strict=True):
+        for y, (way, style) in enumerate(zip(ways, (STYLES["prompt"], STYLES["tuned"], STYLES["few_shot"]), strict=False)):
+            mean = sum(found[way]) / len(found[way])
+            spread = [y + 0.16 * ((i % 5) - 2) / 2 for i in range(len(found[way]))]
+            axes.plot(found[way], spread, style.marker, color=style.colour, markerfacecolor="none", markersize=6)
+            axes.plot([mean, mean], [y - 0.33, y + 0.33], color="#222222", linewidth=2.5)
+            axes.text(mean, y + 0.36, f"{mean:+.1f}", ha="center", va="bottom", fontsize=9)
+            told.append(f"{name}, {way} {mean:+.1f} on average ({min(found[way]):+.1f} to {max(found[way]):+.1f})")
+        axes.axvline(0, color="#222222", linewidth=1, linestyle="--")
+        axes.set_yticks(range(len(ways)), labels=ways)
+        axes.set(xlim=(-reach, reach), ylim=(-0.6, len(ways) - 0.3), xlabel="points above the random arm", title=names[name])
+    return described(figure, f"{title}. In points above the random arm: {'; '.join(told)}.")
+
+
+def picked_lines(points: Sequence[dict], names: Mapping[str, str]) -> Figure:
+    """Right answers after each round: batches picked by validation rows against batches taken as they come, a panel for each set of rows.
+
+    Args:
+        points: see `course.rounds.picked_batches`.
+        names: set of rows → how the panel is headed.
+    """
+    figure, panels = new_figure(4.0, columns=len(names))
+    figure.suptitle("The best of many random batches, picked by validation rows (lines: 95 % interval)")
+    told, rows = [], [p["rows"] for p in points]
+    looks = {"best": (STYLES["prompt"], "-", "picked by validation"), "first": (STYLES["tuned"], "--", "taken as they come")}
+    for axes, (name, head) in zip(panels, names.items(), strict=True):
+        for way, (style, line, label) in looks.items():
+            shares = [share(p[way][name]).as_dict() for p in points]
+            interval_line(axes, rows, shares, style.colour, style.marker, line, label)
+            told.append(f"{name}, {label}: {100 * shares[0]['share']:.1f} to {100 * shares[-1]['share']:.1f} %")
+        axes.set(xlabel="training rows", ylabel="intent right, %", title=f"{head}, n = {len(points[0]['best'][name])}")
+    low = min(axes.get_ylim()[0] for axes in panels)
+    high = max(axes.get_ylim()[1] for axes in panels)
+    for axes in panels:
+        axes.set_ylim(low, high)
+    panels[0].legend(loc="upper left", fontsize=9)
+    return described(figure, f"Line chart of right answers over rounds. {'; '.join(told)}.")
+
+
+def request_tokens(tokens: Mapping[str, Mapping[str, float]], names: Mapping[str, str]) -> Figure:
+    """Tokens of an average request, prompt and answer stacked, a bar for each of `names` (key of `tokens` → label)."""
+    figure, (axes,) = new_figure(2.6)
+    told = []
+    for y, (key, label) in enumerate(names.items()):
+        prompt, answer = tokens[key]["prompt"], tokens[key]["answer"]
+        parts = ((0, prompt, STYLES["prompt"].colour, "//", "prompt"), (prompt, answer, STYLES["tuned"].colour, "", "answer"))
+        for left, width, colour, hatch, part in parts:
+            axes.barh(y, width, left=left, color=colour, hatch=hatch, edgecolor="#222222", label=part if y == 0 else None)
+        axes.text(prompt + answer, y, f" {prompt:.0f} + {answer:.0f}", va="center")
+        told.append(f"{label}: prompt {prompt:.0f}, answer {answer:.0f}")
+    axes.set_yticks(range(len(names)), labels=list(names.values()), parse_math=False)
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel="tokens of an average request", ylim=(len(names) - 0.4, -0.6))
+    axes.set_xlim(0, 1.15 * max(tokens[key]["prompt"] + tokens[key]["answer"] for key in names))
+    figure.legend(loc="outside lower center", ncols=2)
+    return described(figure, f"Tokens of an average request. {'; '.join(told)}.")
