@@ -4,6 +4,7 @@ Made to be read 900 pixels wide, with and without colour: each system keeps one 
 is the figure's label, computed from the same numbers: `figure.get_label()`. Nothing here touches pyplot or other global state.
 """
 
+from ftlab.plots.beginnings import bill_lines, loss_lines, recall_lines, token_loss_bars, vocabulary_line
 from ftlab.plots.course import (
     agreement_bars,
     baseline_growth,
@@ -47,6 +48,7 @@ __all__ = [
     "against_bar",
     "agreement_bars",
     "baseline_growth",
+    "bill_lines",
     "cause_bars",
     "chance_lead",
     "class_intervals",
@@ -66,12 +68,14 @@ __all__ = [
     "label_matrix",
     "learning_curves",
     "lever_matrix",
+    "loss_lines",
     "methods_comparison",
     "minhash_estimates",
     "paired_differences",
     "predicted_times",
     "pretraining_curve",
     "reading_lines",
+    "recall_lines",
     "refusal_plane",
     "reliability",
     "review_lines",
@@ -81,5 +85,7 @@ __all__ = [
     "score_ladder",
     "share_lines",
     "share_points",
+    "token_loss_bars",
+    "vocabulary_line",
     "xray_figure",
 ]
