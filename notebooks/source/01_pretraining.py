@@ -14,8 +14,8 @@
 # |---|---|
 # | a laptop with two cores and 2 GB of free memory; nothing is fetched | about 1, and 60 with the exercises |
 #
-# It stands on notebook 00. Here you do train: models of less than a million parameters, for seconds. They are toys, and they go
-# through everything that a large one goes through.
+# It stands on notebook 00. Here you do train: tiny models, for seconds each. They are toys, and they go through everything that a
+# large one goes through.
 
 # %% part="bootstrap"
 
@@ -138,8 +138,8 @@ told("evenly guessed", log(len(loaded.tokenizer)), len(tokens), sentence)
 # %% [markdown]
 # ## 3 · From nothing to phrases
 #
-# Now train. A new model of a third of a million random numbers reads small blocks of our text, and after each batch every number is
-# moved a little to where the loss would have been lower. *Your guess: what will it write first, words or the gaps between them?*
+# Now train. A new model, which is a heap of random numbers (its *parameters*), reads small blocks of our text. After each batch every
+# number is moved a little to where the loss would have been lower. *Your guess: what will it write first, words or the gaps between them?*
 
 # %%
 # restart here
@@ -198,7 +198,8 @@ show(plots.pretraining_curve(real))
 # %%
 control = real["training"]["curve"][-1]["recall"]["control"]
 print(f"recall of the facts stated most often: {100 * control['found']:.0f} %, needed {100 * control['needed']:.0f} %")
-assert control["passed"], "the sentences below no longer hold"
+seldom = [real["training"]["curve"][-1]["recall"]["by_exposure"][n]["share"] for n in ("1", "2", "4")]
+assert control["passed"] and max(seldom) < 0.25, "the sentences below no longer hold"
 
 # %% [markdown]
 # **What it means.** The control is passed, so what else this model shows may be believed. Facts stated a few times are lost, as if they
@@ -210,7 +211,7 @@ show(plots.recall_lines(curve, ("8", "32", "128"), control["needed"], curve[-1][
 
 # %% [markdown]
 # For a long stretch nothing, while the loss fell the whole time: first the language, late the facts. Had the run been stopped at half,
-# a fine curve would have hidden a model that knows nothing. Ask it yourself; it is shipped as `tiny-pretrained`. *Your guess:
+# a fine curve would have hidden a model that knows next to nothing. Ask it yourself; it is shipped as `tiny-pretrained`. *Your guess:
 # what will it say of somebody who never was in its text?*
 
 # %%
@@ -231,7 +232,7 @@ for asked in (often.question, once.question, "Somebody Else lives in"):
 
 # %% [markdown]
 # It names a place for all of them, in the same words, whether it knows or not. **Fluent is not correct**: the form was stated
-# thousands of times, the fact perhaps never. Large models differ in how much they know, not in this.
+# thousands of times, the fact perhaps never. A larger model knows more, but this loss teaches no model to say that it does not know.
 
 # %% exercise="01.4"
 
@@ -281,7 +282,7 @@ for name in OBJECTIVES:
     print(f"{name:>18}: loss at the gap {mean(found[name]['gap_losses']):.2f} nats, sure and right at {100 * right:.0f} % of gaps")
 
 # %% [markdown]
-# So few tokens decide nothing between them: seconds on one seed. Longer runs, three seeds each, are stored where they have been made:
+# So few tokens decide nothing between them: seconds on one seed. Longer runs, several seeds each, are stored where they have been made:
 
 # %%
 fill = stored("pretrain").get("fill")
@@ -324,7 +325,7 @@ assert last["loss"] > all_of_it.curve[-1]["loss"] + 0.3, "the sentence below no 
 
 # %% [markdown]
 # The few blocks were learnt by heart: a low loss on them, a high one on everything else. That is *overfitting*, and only held-out text
-# shows it. Now the stored studies, larger models and three seeds. In each row one kind of text stands against another at equal
+# shows it. Now the stored studies, larger models and several seeds. In each row one kind of text stands against another at equal
 # compute; right of zero the second is better. *Your guess, before you look: which effect is the largest?*
 
 # %%
@@ -360,8 +361,8 @@ if max(met.values()) <= 1:
 
 # %% [markdown]
 # If no text was met twice, the small one was not too small: the two arms are the same experiment done twice, and any "effect"
-# between them is the noise of training, even where three seeds happen to agree. A verdict is worth what its comparison is worth.
-# **What none of this means**: that the sizes of the effects hold for large models. The directions are well known from there.
+# between them is the noise of training, even where all seeds happen to agree. A verdict is worth what its comparison is worth.
+# **What none of this means**: that effects of this size hold for other models and other texts.
 
 # %% exercise="01.5"
 
@@ -504,7 +505,7 @@ from ftlab.notebook import show
 
 loaded, task = load_model("tiny-pretrained"), load_task("support_plan")
 messages = message_blocks(task, loaded.tokenizer)
-config = replace(TINY, size="1M", vocabulary=len(loaded.tokenizer), tokens=24_000, measurements=5)
+config = replace(TINY, size="1M", vocabulary=len(loaded.tokenizer), tokens=16_000, measurements=4)
 starts = head_start(loaded, messages, config)
 curves = {f"{name} start": [{k: p[k] for k in ("tokens", "loss")} for p in curve] for name, curve in starts.items()}
 show(plots.loss_lines(curves, "Two starts read the same messages (one training each)"))
