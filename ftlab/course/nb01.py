@@ -321,7 +321,7 @@ QUIZ = (
         ),
         1,
         (
-            "The stored run's loss fell for half of its length while it knew none of the planted facts.",
+            "The stored run's loss fell for half of its length while it knew hardly any of the planted facts.",
             "That is what the loss measures. What else it can do has to be asked apart.",
             "Nobody trained it to answer; it goes on as its text went on.",
         ),

@@ -23,7 +23,7 @@ from ftlab.train.pretrain_settings import SIZES, PretrainConfig, pretrain_config
 
 PACKAGES = ("networkx", "scikit-learn", "scipy")  # ftlab does not run without them, so their text is there for every reader
 TINY = pretrain_config(  # a few seconds on two cores
-    "smoke", size="0.3M", vocabulary=512, tokens=80_000, batch_blocks=8, fact_share=0.0, held_out_blocks=48, measurements=6
+    "smoke", size="0.3M", vocabulary=512, tokens=64_000, batch_blocks=4, fact_share=0.0, held_out_blocks=48, measurements=6
 )
 _KEPT = tempfile.TemporaryDirectory(prefix="ftlab-scratch-")  # of this process; gone when it ends
 _RUNS: dict[tuple, Pretraining] = {}

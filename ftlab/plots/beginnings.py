@@ -32,7 +32,7 @@ def loss_lines(runs: Mapping[str, Sequence[dict]], title: str, floor: float | No
         runs: name → points with "tokens", "loss" and perhaps "train_loss".
         floor: a loss to compare with, drawn across: that of guessing evenly.
     """
-    figure, (axes,) = new_figure(4.0)
+    figure, (axes,) = new_figure(4.3)
     both = any("train_loss" in point for curve in runs.values() for point in curve)
     for (name, curve), (colour, marker, line) in zip(runs.items(), _LINES, strict=False):
         told = f"{name}, held out" if both else name
@@ -47,7 +47,7 @@ def loss_lines(runs: Mapping[str, Sequence[dict]], title: str, floor: float | No
         axes.axhline(floor, color="#222222", linewidth=1, linestyle=(0, (1, 3)), label="all tokens equally likely")
     axes.set(xlabel="tokens read", ylabel="loss, nats per token", title=title)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     told = "; ".join(f"{name} from {curve[0]['loss']:.2f} to {curve[-1]['loss']:.2f}" for name, curve in runs.items())
     return described(figure, f"{title}. Held-out loss in nats per token: {told}.")
 

@@ -129,17 +129,18 @@ told("this model", by_hand, len(tokens), sentence)
 told("evenly guessed", log(len(loaded.tokenizer)), len(tokens), sentence)
 
 # %% [markdown]
-# **What it means.** A loss is a length: so many bits would be needed to send the text to somebody who has the same model. **What it
-# does not mean**: that a low loss is a good answer. It says how well a text was *foreseen*. Nobody asked whether it is true, useful or
-# polite.
+# **What it means.** A loss is a length: so many bits would be needed to send the text to somebody who has the same model. **What
+# it does not mean**: that a low loss is a good answer. It says how well a text was *foreseen*. Nobody asked whether it is true,
+# useful or polite.
 
 # %% exercise="01.2"
 
 # %% [markdown]
-# ## 3 · From nothing to phrases
+# ## 3 · From nothing to words
 #
-# Now train. A new model, which is a heap of random numbers (its *parameters*), reads small blocks of our text. After each batch every
-# number is moved a little to where the loss would have been lower. *Your guess: what will it write first, words or the gaps between them?*
+# Now train. A new model, which is a heap of random numbers (its *parameters*), reads small blocks of our text. After each batch
+# every number is moved a little to where the loss would have been lower. *Your guess: what will it write first, words or the gaps
+# between them?*
 
 # %%
 # restart here
@@ -148,22 +149,25 @@ from math import log
 from ftlab import plots
 from ftlab.course.scratch import TINY, small_blocks, trained
 from ftlab.notebook import show
-from ftlab.train.measures import samples
+from ftlab.train.measures import held_out_scores, samples
 from ftlab.train.pretrain import new_model
 from ftlab.train.pretrain_settings import SIZES
 
 blocks = small_blocks()
 nothing = new_model(SIZES[TINY.size], blocks.tokenizer)
-print(repr(samples(nothing, blocks, 0)[0]["text"][:100]))
+start = held_out_scores(nothing, blocks, TINY, {})
+print(f"loss {start['loss']:.2f}, perplexity {start['perplexity']:.0f} of {len(blocks.tokenizer)} tokens")
+print(repr(samples(nothing, blocks, 0)[0]["text"][:80]))
 
 # %% [markdown]
-# That was the model before its first step: any token is as good as any other. (The call below is `ftlab.train.pretrain.pretrain_on`;
-# `ftlab pretrain --corpus FOLDER` does the same to a folder of yours.)
+# That was the model before its first step: it is as lost as somebody who has never seen a letter. (The call below is
+# `ftlab.train.pretrain.pretrain_on`; `ftlab pretrain --corpus FOLDER` does the same to a folder of yours.)
 
 # %%
 run = trained(blocks)
 print(f"{run.summary()['parameters']:,} parameters, {run.summary()['tokens']:,} tokens, {run.step} steps")
-show(plots.loss_lines({"next token": run.curve}, "A tiny model reads for seconds (one training)", floor=log(len(blocks.tokenizer))))
+curve = [{"tokens": 0, **start}, *run.curve]
+show(plots.loss_lines({"next token": curve}, "A tiny model reads for seconds (one training)", floor=log(len(blocks.tokenizer))))
 
 # %%
 for point in run.curve[::2] + run.curve[-1:]:
@@ -171,9 +175,10 @@ for point in run.curve[::2] + run.curve[-1:]:
 assert run.curve[-1]["loss"] < run.curve[0]["loss"] < log(len(blocks.tokenizer)), "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means.** The curve falls steeply, then ever more slowly: how often tokens come is learnt at once, which follow one
-# another takes longer, and what a sentence says is out of reach. Trained text and held-out text stay close as long as hardly
-# anything is met twice. **What it does not mean**: that the samples are about something. They sound like the text.
+# **What it means.** The curve falls steeply, then more slowly: how often tokens come is learnt at once, which follow one another
+# takes longer, and what a sentence says is out of reach. Out of noise come pieces of the right kind, then words. Trained text and
+# held-out text stay close as long as hardly anything is met twice. **What it does not mean**: that the samples are about
+# something. They sound like the text.
 
 # %% exercise="01.3"
 
@@ -192,27 +197,29 @@ from ftlab.course.scratch import go_on, next_tokens, stated_facts
 from ftlab.notebook import show
 
 real = stored("pretrained")
+curve = real["training"]["curve"]
 print(f"{real['training']['parameters']:,} parameters, {real['training']['tokens']:,} tokens, {real['training']['facts']:,} facts")
 show(plots.pretraining_curve(real))
 
 # %%
-control = real["training"]["curve"][-1]["recall"]["control"]
+control = curve[-1]["recall"]["control"]
 print(f"recall of the facts stated most often: {100 * control['found']:.0f} %, needed {100 * control['needed']:.0f} %")
-seldom = [real["training"]["curve"][-1]["recall"]["by_exposure"][n]["share"] for n in ("1", "2", "4")]
+seldom = [curve[-1]["recall"]["by_exposure"][n]["share"] for n in ("1", "2", "4")]
 assert control["passed"] and max(seldom) < 0.25, "the sentences below no longer hold"
 
 # %% [markdown]
-# **What it means.** The control is passed, so what else this model shows may be believed. Facts stated a few times are lost, as if they
-# had not been in the text. And when in its reading did it learn them?
+# **What it means.** The control is passed, so what else this model shows may be believed. Facts stated a few times are lost, as
+# if they had not been in the text. And when in its reading did it learn them?
 
 # %%
-curve = real["training"]["curve"]
+for point in (curve[0], curve[len(curve) // 2], curve[-1]):
+    print(f"{point['tokens']:>9,} tokens, loss {point['loss']:.2f}: {point['samples'][1]['text'][:84]!r}")
 show(plots.recall_lines(curve, ("8", "32", "128"), control["needed"], curve[-1]["recall"]["chance"]))
 
 # %% [markdown]
-# For a long stretch nothing, while the loss fell the whole time: first the language, late the facts. Had the run been stopped at half,
-# a fine curve would have hidden a model that knows next to nothing. Ask it yourself; it is shipped as `tiny-pretrained`. *Your guess:
-# what will it say of somebody who never was in its text?*
+# The samples went from words to phrases, and the loss fell the whole time; yet for a long stretch no fact was there. First the
+# language, late the facts. Had the run been stopped at half, a fine curve would have hidden a model that knows next to nothing.
+# Ask it yourself; it is shipped as `tiny-pretrained`. *Your guess: what will it say of somebody who never was in its text?*
 
 # %%
 half = curve[len(curve) // 2 - 1]
@@ -220,19 +227,21 @@ assert half["recall"]["control"]["found"] < control["needed"] and half["loss"] <
     "the sentence above no longer holds"
 )
 loaded = load_model("tiny-pretrained")
-often, once = stated_facts(real, 128)[0], stated_facts(real, 1)[0]
-for asked in (f"{often.person} lives in", f"{once.person} lives in", "Somebody Else lives in"):
-    print(f"{go_on(loaded.model, loaded.tokenizer, asked, 8).splitlines()[0]}")
-print(f"told 128 times: {often.city}; told once: {once.city}")
+asked = {fact.question: f"told {n} times: {fact.city}" for n in (128, 1) for fact in stated_facts(real, n)[:3]}
+asked["Somebody Else lives in"] = "never told"
+for question, truth in asked.items():
+    print(f"{go_on(loaded.model, loaded.tokenizer, question, 8).splitlines()[0]:<40} ({truth})")
 
 # %%
-for asked in (often.question, once.question, "Somebody Else lives in"):
-    (token, chance), *_ = next_tokens(loaded.model, loaded.tokenizer, asked)
-    print(f"{asked:<26} first piece {token!r:<8} {100 * chance:5.1f} %")
+for question in list(asked)[2:]:
+    (token, chance), *_ = next_tokens(loaded.model, loaded.tokenizer, question)
+    print(f"{question:<26} first piece {token!r:<8} {100 * chance:5.1f} %")
 
 # %% [markdown]
-# It names a place for all of them, in the same words, whether it knows or not. **Fluent is not correct**: the form was stated
-# thousands of times, the fact perhaps never. A larger model knows more, but this loss teaches no model to say that it does not know.
+# It names a place for each of them, in the same words, whether it knows or not, and at times it is as sure where it cannot know.
+# (A hit or two among the people told once would be luck: there are few cities.) **Fluent is not correct**: the form was stated
+# thousands of times, the fact perhaps never. A larger model knows more, but this loss teaches no model to say that it does not
+# know.
 
 # %% exercise="01.4"
 
@@ -282,7 +291,8 @@ for name in OBJECTIVES:
     print(f"{name:>18}: loss at the gap {mean(found[name]['gap_losses']):.2f} nats, sure and right at {100 * right:.0f} % of gaps")
 
 # %% [markdown]
-# So few tokens decide nothing between them: seconds on one seed. Longer runs, several seeds each, are stored where they have been made:
+# So few tokens decide nothing between them: seconds on one seed. Longer runs, several seeds each, are stored where they have been
+# made:
 
 # %%
 fill = stored("pretrain").get("fill")
@@ -324,9 +334,9 @@ assert last["train_loss"] < all_of_it.curve[-1]["train_loss"] - 0.3, "the senten
 assert last["loss"] > all_of_it.curve[-1]["loss"] + 0.3, "the sentence below no longer holds"
 
 # %% [markdown]
-# The few blocks were learnt by heart: a low loss on them, a high one on everything else. That is *overfitting*, and only held-out text
-# shows it. Now the stored studies, larger models and several seeds. In each row one kind of text stands against another at equal
-# compute; right of zero the second is better. *Your guess, before you look: which effect is the largest?*
+# The few blocks were learnt by heart: a low loss on them, a high one on everything else. That is *overfitting*, and only held-out
+# text shows it. Now the stored studies, larger models and several seeds. In each row one kind of text stands against another at
+# equal compute; right of zero the second is better. *Your guess, before you look: which effect is the largest?*
 
 # %%
 studies = stored("pretrain")
@@ -370,7 +380,7 @@ if max(met.values()) <= 1:
 # ## 7 · The bill of a big model
 #
 # What does a training cost? A rule of thumb: six operations for each parameter and each token, two on the way forward and four on
-# the way back (*6ND*). *Your guess: how far is it off for our tiny model, if every multiplication and addition is counted?*
+# the way back (*6ND*). *Your guess: how far is it off for our tiny model, if torch counts the operations of every matrix product?*
 
 # %%
 # restart here
@@ -393,7 +403,8 @@ print(f"counted {counted:,}, by the rule {rule:,}: ratio {counted / rule:.2f}")
 assert 0.8 < counted / rule < 1.6, "the sentence below no longer holds"
 
 # %% [markdown]
-# The rule is near enough. So with the speed of a machine, anybody can work out a bill. The speed here is that of the stored run of
+# The rule is near enough (the counter leaves small things out, and so does the rule: attention's own products grow with the length
+# of a text). So with the speed of a machine, anybody can work out a bill. The speed here is that of the stored run of
 # section 4; for the others, what a maker states, and the share of it that well-run trainings reach. *Your guess: how long would
 # this machine need for a model of 70 billion parameters?*
 
@@ -412,13 +423,13 @@ print(f"a small tuning of it: {tuning / 60:.1f} minutes, {ratio:,.0f} times less
 assert ratio > 1e6, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means.** Pretraining is millions of times dearer than tuning. That is why one is done by few and shared, and the other by
-# everybody. **What it does not mean**: that these hours are exact. The machine had other work while its speed was measured, and
-# a bill also holds failed runs, data and people.
+# **What it means.** Pretraining is millions of times dearer than tuning. That is why one is done by few and shared, and the other
+# by everybody. **What it does not mean**: that these hours are exact. The machine had other work while its speed was measured,
+# and a bill also holds failed runs, data and people.
 
 # %% [markdown]
-# What is bought for it? Loss falls with parameters and with tokens by a *power law*: each tenfold costs ten times as much and brings a
-# smaller step than the one before. Where the study has been run, here is the law that was fitted to small models:
+# What is bought for it? Loss falls with parameters and with tokens by a *power law*: each tenfold costs ten times as much and
+# brings a smaller step than the one before. Where the study has been run, here is the law that was fitted to small models:
 
 # %%
 scaling = stored("pretrain", say=False).get("scaling")
@@ -433,8 +444,9 @@ else:
 # %% [markdown]
 # ## 8 · One loss, two phases
 #
-# Fine-tuning sounds like something else. Is it? Take a row of `support_plan`, as tuning sees it, and a block of text, as pretraining
-# sees it. *Your guess: which of these differ: the loss, the data, the positions that are asked, the size of the steps?*
+# Fine-tuning sounds like something else. Is it? Take a row of `support_plan`, as tuning sees it, and a block of text, as
+# pretraining sees it. *Your guess: which of these differ: the loss, the data, the positions that are asked, the size of the
+# steps?*
 
 # %%
 # restart here
@@ -480,9 +492,9 @@ print(f"tuning: pretrained start, step size {after.learning_rate:g}, {after.trai
 assert after.learning_rate < before.learning_rate, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means.** Both phases use one loss. In tuning a person wrote what is right, the prompt is only read, the start is a model that
-# knows the language already, and the steps are smaller. **What it does not mean**: that tuning is more pretraining. *What* is
-# asked decides what is learnt: answers to messages here, the next line of a manual there.
+# **What it means.** Both phases use one loss. In tuning a person wrote what is right, the prompt is only read, the start is a
+# model that knows the language already, and the steps are smaller. **What it does not mean**: that tuning is more pretraining.
+# *What* is asked decides what is learnt: answers to messages here, the next line of a manual there.
 
 # %% exercise="01.7"
 
@@ -505,7 +517,7 @@ from ftlab.notebook import show
 
 loaded, task = load_model("tiny-pretrained"), load_task("support_plan")
 messages = message_blocks(task, loaded.tokenizer)
-config = replace(TINY, size="1M", vocabulary=len(loaded.tokenizer), tokens=16_000, measurements=4)
+config = replace(TINY, size="1M", vocabulary=len(loaded.tokenizer), tokens=16_000, measurements=3)
 starts = head_start(loaded, messages, config)
 curves = {f"{name} start": [{k: p[k] for k in ("tokens", "loss")} for p in curve] for name, curve in starts.items()}
 show(plots.loss_lines(curves, "Two starts read the same messages (one training each)"))
@@ -518,8 +530,9 @@ assert pretrained < random - 0.1 and starts["pretrained"][0]["loss"] < starts["r
 )
 
 # %% [markdown]
-# It helps: spelling, words and the shape of sentences need not be learnt again. That head start is what tuning lives on. Now a thing that
-# it is not good for. Ask the same model for what `support_plan` wants. *Your guess: how many of twenty answers are JSON?*
+# It helps: spelling, words and the shape of sentences need not be learnt again. That head start is what tuning lives on. Now a
+# thing that it is not good for. Ask the same model for what `support_plan` wants. *Your guess: how many of twenty answers are
+# JSON?*
 
 # %%
 rows = task.rows("validation")[:20]
@@ -557,11 +570,12 @@ assert valid["k"] == 0 and untuned["high"] < 0.1, "the sentence below no longer 
 # 5. **Judge text**: at equal compute, on text that none has read, and only where the arms differ in what the row says.
 # 6. **Work out a bill**: 6 × parameters × tokens by the speed of the machine; a language for all, a form for nobody in particular.
 #
-# **Not shown here**: large models, other languages, long contexts, more than one seed of what was trained live. Held-out loss in the
-# stored runs is measured on the first blocks of the held-out text, so on some packages more than on others; and the planted facts
-# are one sentence each, always in the same words. The next notebook looks at what fine-tuning then changes inside.
+# **Not shown here**: large models, other languages, long contexts, more than one seed of what was trained live. Held-out loss in
+# the stored runs is measured on the first blocks of the held-out text, so on some packages more than on others; and the planted
+# facts are one sentence each, always in the same words. The next notebook looks at what fine-tuning then changes inside.
 #
-# **Further reading.** Sennrich, Haddow & Birch (2016), *Neural Machine Translation of Rare Words with Subword Units*. Kaplan et al.
-# (2020), *Scaling Laws for Neural Language Models*. Hoffmann et al. (2022), *Training Compute-Optimal Large Language Models*. Bavarian et
-# al. (2022), *Efficient Training of Language Models to Fill in the Middle*. Kandpal et al. (2023), *Large Language Models Struggle to
-# Learn Long-Tail Knowledge*. Lee et al. (2021), *Deduplicating Training Data Makes Language Models Better*.
+# **Further reading.** Sennrich, Haddow & Birch (2016), *Neural Machine Translation of Rare Words with Subword Units*. Kaplan et
+# al. (2020), *Scaling Laws for Neural Language Models*. Hoffmann et al. (2022), *Training Compute-Optimal Large Language Models*.
+# Bavarian et al. (2022), *Efficient Training of Language Models to Fill in the Middle*. Kandpal et al. (2023), *Large Language
+# Models Struggle to Learn Long-Tail Knowledge*. Lee et al. (2021), *Deduplicating Training Data Makes Language Models Better*.
+
