@@ -160,7 +160,8 @@ print(f"loss {start['loss']:.2f}, perplexity {start['perplexity']:.0f} of {len(b
 print(repr(samples(nothing, blocks, 0)[0]["text"][:80]))
 
 # %% [markdown]
-# That was the model before its first step: it is as lost as somebody who has never seen a letter. (The call below is
+# That was the model before its first step: it is as lost as somebody who has never seen a letter, and a little
+# worse than an even guess, because random numbers have random preferences. (The call below is
 # `ftlab.train.pretrain.pretrain_on`; `ftlab pretrain --corpus FOLDER` does the same to a folder of yours.)
 
 # %%
