@@ -21,7 +21,6 @@ from typing import Any
 
 from ftlab.chat import read_template, settle_special_tokens
 from ftlab.errors import DataError, UsageError
-from ftlab.task import DATA
 
 EMBEDDED = "smollm2-135m"
 TINY = "tiny"
@@ -135,6 +134,8 @@ def model_folder(name: str, *, progress: bool = True) -> Path:
     Raises:
         DataError: see `load_model`.
     """
+    from ftlab.task import DATA  # with the checks, which take a while to load
+
     if name == EMBEDDED:
         return embedded_model(progress=progress)
     return DATA / "pretrained" if name == PRETRAINED else Path(name)

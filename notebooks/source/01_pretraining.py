@@ -579,4 +579,3 @@ assert valid["k"] == 0 and untuned["high"] < 0.1, "the sentence below no longer 
 # al. (2020), *Scaling Laws for Neural Language Models*. Hoffmann et al. (2022), *Training Compute-Optimal Large Language Models*.
 # Bavarian et al. (2022), *Efficient Training of Language Models to Fill in the Middle*. Kandpal et al. (2023), *Large Language
 # Models Struggle to Learn Long-Tail Knowledge*. Lee et al. (2021), *Deduplicating Training Data Makes Language Models Better*.
-
