@@ -105,7 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("kind", choices=(*BENCH_KINDS, "all", *STUDIES))
     bench.add_argument("--task", help="a built-in task or a task folder (default: support_plan)")
-    bench.add_argument("--model", help="tiny, smollm2-135m (default), a hub id or a local folder")
+    bench.add_argument("--model", help="tiny, tiny-pretrained, smollm2-135m (default), a hub id or a local folder")
     bench.add_argument("--rows", type=int, help="rows each side works on (default: enough for a steady figure)")
     bench.add_argument("--rounds", type=int, help="how often each side runs, in turn; seeds of layers (default: 3)")
     bench.add_argument("--json", type=Path, metavar="OUT", help="write all figures as one JSON object here")
@@ -153,7 +153,7 @@ def _rate(text: str) -> float | str:
 
 
 def _training_options(parser: argparse.ArgumentParser, resume: bool = True, rate: Callable[[str], float | str] = float) -> None:
-    parser.add_argument("--model", help="tiny, smollm2-135m, a hub id or a local folder (default: the profile's)")
+    parser.add_argument("--model", help="tiny, tiny-pretrained, smollm2-135m, a hub id or a local folder (default: the profile's)")
     parser.add_argument("--chat-template", metavar="FILE", help=TEMPLATE_HELP)
     parser.add_argument("--profile", default="cpu", help="smoke, cpu (default), small, long or gpu")
     if resume:
@@ -165,7 +165,7 @@ def _training_options(parser: argparse.ArgumentParser, resume: bool = True, rate
 
 
 def _model_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="tiny, smollm2-135m (default), a hub id or a local folder")
+    parser.add_argument("--model", help="tiny, tiny-pretrained, smollm2-135m (default), a hub id or a local folder")
     parser.add_argument("--chat-template", metavar="FILE", help=TEMPLATE_HELP)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--adapter", type=Path, help="adapter folder (default: the one shipped with the task)")

@@ -18,7 +18,9 @@ def add_commands(commands: Any) -> None:
     parser.add_argument(
         "--adapter", action="append", default=[], metavar="[NAME=]FOLDER", help="an adapter; give the option once for each"
     )
-    parser.add_argument("--model", help="tiny, smollm2-135m, a hub id or a local folder (default: the first adapter's base)")
+    parser.add_argument(
+        "--model", help="tiny, tiny-pretrained, smollm2-135m, a hub id, a folder (default: the first adapter's base)"
+    )
     parser.add_argument("--chat-template", metavar="FILE", help="chat template for a model without one: a jinja file, or plain")
     parser.add_argument("--prompt", choices=("short", "long"), help="default: short with an adapter, long without")
     parser.add_argument("--max-new-tokens", type=int, default=160)

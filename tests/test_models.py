@@ -7,6 +7,8 @@ import pytest
 
 from ftlab import models
 from ftlab.errors import DataError, UsageError
+from ftlab.task import DATA, file_sha256
+from ftlab.train.facts import asked, invent, recall
 
 
 @pytest.fixture
@@ -103,7 +105,7 @@ def test_a_model_in_the_cache_needs_no_network(cache, monkeypatch):
 
 @pytest.mark.parametrize("name", ["smollm", "./nowhere", "a b/c", ""])
 def test_an_unknown_model_is_wrong_use(name):
-    with pytest.raises(UsageError, match="--model: expected tiny, smollm2-135m, a hub id"):
+    with pytest.raises(UsageError, match="--model: expected tiny, tiny-pretrained, smollm2-135m, a hub id"):
         models.load_model(name)
 
 
@@ -154,3 +156,30 @@ def test_the_tiny_tokenizer_loses_nothing():
     tokenizer = models.load_model("tiny").tokenizer
     text = 'é "x"\n  two  spaces 日本'
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_the_shipped_pretrained_model_is_the_one_that_its_papers_speak_of():
+    import json
+
+    folder = models.model_folder(models.PRETRAINED)
+    lineage, loaded = json.loads((folder / "lineage.json").read_text()), models.load_model(models.PRETRAINED)
+    assert file_sha256(folder / "model.safetensors") == lineage["model_sha256"]
+    assert sum(p.numel() for p in loaded.model.parameters()) == lineage["training"]["parameters"]
+    assert len(loaded.tokenizer) == lineage["vocabulary"]
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for told in (lineage["model_sha256"], f"{lineage['training']['parameters']:,}", f"{lineage['training']['tokens']:,}"):
+        assert told in card
+    published = json.loads((DATA.parent / "results" / "pretrained.json").read_text())
+    assert {key: published[key] for key in lineage} == lineage
+    assert "/" + "root" not in (folder / "lineage.json").read_text()
+
+
+def test_the_shipped_pretrained_model_recalls_what_it_was_told_often():
+    """Recall as the training measured it, of the facts stated 128 times; a random model finds a city in 1 of 32 cases."""
+    import json
+
+    loaded = models.load_model(models.PRETRAINED)
+    told = json.loads((models.model_folder(models.PRETRAINED) / "lineage.json").read_text())["training"]
+    often = [fact for fact in asked(invent(told["facts"])) if fact.exposures == 128]
+    found = recall(loaded.model, loaded.tokenizer, often)["control"]
+    assert found["passed"] and found["found"] == pytest.approx(told["curve"][-1]["recall"]["control"]["found"], abs=0.05)

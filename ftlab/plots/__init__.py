@@ -4,6 +4,7 @@ Made to be read 900 pixels wide, with and without colour: each system keeps one 
 is the figure's label, computed from the same numbers: `figure.get_label()`. Nothing here touches pyplot or other global state.
 """
 
+from ftlab.plots.beginnings import bill_lines, loss_lines, recall_lines, token_loss_bars, vocabulary_line
 from ftlab.plots.continued import continued_curve, continued_effects
 from ftlab.plots.course import (
     agreement_bars,
@@ -61,6 +62,7 @@ __all__ = [
     "against_bar",
     "agreement_bars",
     "baseline_growth",
+    "bill_lines",
     "cause_bars",
     "chance_lead",
     "class_intervals",
@@ -84,6 +86,7 @@ __all__ = [
     "ladder_steps",
     "learning_curves",
     "lever_matrix",
+    "loss_lines",
     "memory_lines",
     "methods_comparison",
     "minhash_estimates",
@@ -96,6 +99,7 @@ __all__ = [
     "pretraining_curve",
     "rate_points",
     "reading_lines",
+    "recall_lines",
     "refusal_plane",
     "reliability",
     "request_tokens",
@@ -109,6 +113,8 @@ __all__ = [
     "seed_points",
     "share_lines",
     "share_points",
+    "token_loss_bars",
+    "vocabulary_line",
     "xray_compared",
     "xray_figure",
 ]
