@@ -11,7 +11,7 @@ import ftlab
 PACKAGE = Path(ftlab.__file__).parent
 ORDER = [
     "errors", "language", "stats", "embed", "checks", "rows", "task", "datatools", "constrain", "sample", "llama", "chat", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "corpus", "train", "evaluate", "review", "device", "stock", "trl_runs",
-    "baselines", "regress", "chatparts", "xray", "updates", "inside", "mainjob", "prefer", "reward", "bestofn", "rl", "choose", "study", "pretrain_study", "cost", "bench", "bench_worker", "methods", "sidebyside", "plots", "report", "readme", "notebook", "course", "data_cli", "inside_cli", "choose_cli", "compare_cli", "preference_cli", "pretrain_cli", "cli", "__main__",
+    "baselines", "regress", "chatparts", "xray", "updates", "inside", "mainjob", "prefer", "reward", "bestofn", "rl", "choose", "newtask", "study", "pretrain_study", "cost", "bench", "bench_worker", "methods", "sidebyside", "plots", "report", "readme", "notebook", "course", "data_cli", "inside_cli", "choose_cli", "compare_cli", "preference_cli", "pretrain_cli", "newtask_cli", "cli", "__main__",
 ]  # fmt: skip
 FACES = {
     "plots",
@@ -25,6 +25,7 @@ FACES = {
     "compare_cli",
     "preference_cli",
     "pretrain_cli",
+    "newtask_cli",
     "cli",
     "sidebyside",
 }
