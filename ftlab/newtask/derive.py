@@ -13,7 +13,14 @@ CLOSED = 20  # different texts at most in what is taken for a closed set
 ROWS_EACH = 5  # rows that such a set needs for each of its values, on average
 SEEN = 10  # values that have to keep a rule, all of them, before it is declared
 NEARLY = 0.8  # share that keeps it, from which the others are told
-_JSON = ((bool, "boolean"), (int, "integer"), (float, "number"), (str, "string"), (dict, "object"), (list, "array"))  # bool is an int
+_JSON = (
+    (bool, "boolean"),
+    (int, "integer"),
+    (float, "number"),
+    (str, "string"),
+    (dict, "object"),
+    (list, "array"),
+)  # bool is an int
 Pair = tuple[Any, Row]  # a value of an answer, and the row that it is of
 
 
@@ -167,11 +174,15 @@ def _told(found: Derived, key: str, spec: dict, copied: bool) -> str:
 def _whole(found: Derived, rows: Sequence[Row]) -> None:
     """What is to be said of the rows as a whole."""
     if found.class_field:
-        found.did.append(f"{found.class_field}: taken as the class, by which tables are grouped: the first closed set in schema.json")
+        found.did.append(
+            f"{found.class_field}: taken as the class, by which tables are grouped: the first closed set in schema.json"
+        )
     else:
         found.left.append("no closed set, so there is no class: the plain baseline copies the nearest row, tables are not grouped")
     if not found.fields:
-        found.left.append("nothing can be compared letter for letter: only form and rules will be scored; is there a key that could?")
+        found.left.append(
+            "nothing can be compared letter for letter: only form and rules will be scored; is there a key that could?"
+        )
     found.left += [f"{said}; which of the labels is right?" for said in contradictions(rows)]
     if again := len(rows) - len({normalize(row.text) for row in rows}):
         found.left.append(f"{again} row(s) repeat the text of another; ftlab data check names them")

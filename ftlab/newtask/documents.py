@@ -17,8 +17,14 @@ def specification(found: Derived, example: Row) -> str:
     properties = found.schema["properties"]
     closed = [key for key, spec in properties.items() if "enum" in spec]
     free = [key for key in properties if not {key, f"{key}.*"} & set(found.fields)]
-    keys = "\n".join(f"| `{key}` | (write) | {'yes' if key in found.schema['required'] else 'no'} | {_decided(found, key)} |" for key in properties)
-    sets = "\n\n".join(f"## `{key}`: which value when\n\n| value | take it when the message … |\n|---|---|\n{_values(properties[key])}" for key in closed)
+    keys = "\n".join(
+        f"| `{key}` | (write) | {'yes' if key in found.schema['required'] else 'no'} | {_decided(found, key)} |"
+        for key in properties
+    )
+    sets = "\n\n".join(
+        f"## `{key}`: which value when\n\n| value | take it when the message … |\n|---|---|\n{_values(properties[key])}"
+        for key in closed
+    )
     left = "\n".join(f"- {said}" for said in found.left) or "- nothing that the rows show"
     return f"""# {found.schema["title"]}: behaviour specification and labelling guide
 

@@ -35,10 +35,14 @@ class NewTask:
         """Check the data, choose a lever, rehearse the whole way on a tiny model."""
         return f"ftlab data check {self.folder}", f"ftlab choose {self.folder}", f"ftlab run {self.folder} --profile smoke"
 
+    def decisions(self) -> str:
+        """What was decided and what is left, to be read."""
+        parts = {"Done": self.did, "Left to you": self.left}
+        return "\n".join(f"{head}:\n" + "\n".join(f"  {said}" for said in told) for head, told in parts.items())
+
     def as_text(self) -> str:
-        """All of it, to be read."""
-        parts = {"Done": self.did, "Left to you": self.left, "Next": self.next_commands}
-        return "\n".join(f"{head}:\n" + "\n".join(f"  {said}" for said in said_of) for head, said_of in parts.items() if said_of)
+        """The decisions, and the next three commands."""
+        return "\n".join([self.decisions(), "Next:", *(f"  {command}" for command in self.next_commands)])
 
 
 def new_task(folder: Path, source: Path = EXAMPLE, text: str | None = None) -> NewTask:
@@ -54,7 +58,9 @@ def new_task(folder: Path, source: Path = EXAMPLE, text: str | None = None) -> N
         DataError: fewer than 30 rows; see `read_table`.
     """
     if folder.exists():
-        raise UsageError(f"{folder}: expected a name that is free, found a {'folder' if folder.is_dir() else 'file'}; choose another.")
+        raise UsageError(
+            f"{folder}: expected a name that is free, found a {'folder' if folder.is_dir() else 'file'}; choose another."
+        )
     table = read_table(source, text)
     if len(table.rows) < LEAST:
         raise DataError(f"{source}: expected at least {LEAST} labelled rows, found {len(table.rows)}; some 200 are a good start.")

@@ -70,21 +70,23 @@ def read_table(path: Path, text: str | None = None) -> Table:
 def _lines(path: Path) -> list[_Line]:
     readers = {".jsonl": _jsonl, ".csv": _csv}
     if path.suffix.lower() not in readers:
-        raise UsageError(f"--from {path}: expected a .csv or .jsonl file, found {path.suffix or 'no ending'}; save the rows as CSV.")
+        raise UsageError(
+            f"--from {path}: expected a .csv or .jsonl file, found {path.suffix or 'no ending'}; save the rows as CSV."
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise DataError(f"{path}: expected a file of labelled rows, found no file.") from None
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: expected a UTF-8 text file, found byte {error.start + 1} to be none; save it as UTF-8."
-        ) from None
+        raise DataError(f"{path}: expected a UTF-8 text file, found byte {error.start + 1} to be none; save it as UTF-8.") from None
     lines = readers[path.suffix.lower()](text, path.name)
     for line in lines:
         try:  # subtle: Python reads NaN, and "\ud800" for half a character, which no JSON and no file can hold
             json.dumps(line.values, ensure_ascii=False, allow_nan=False).encode()
         except ValueError:
-            raise DataError(f"{line.where}: expected numbers and whole characters, found NaN or half of one; mend the line.") from None
+            raise DataError(
+                f"{line.where}: expected numbers and whole characters, found NaN or half of one; mend the line."
+            ) from None
     return lines
 
 
@@ -178,7 +180,9 @@ def _text_column(lines: Sequence[_Line], asked: str | None, path: Path) -> tuple
     texts = {n: [line.values[n] for line in lines] for n in names if n != "id"}
     lengths = {n: sum(map(len, values)) for n, values in texts.items() if all(isinstance(v, str) and v.strip() for v in values)}
     if not lengths:
-        raise DataError(f"{path}: expected a column with a text in every row, found none among {', '.join(names)}; name it with --text.")
+        raise DataError(
+            f"{path}: expected a column with a text in every row, found none among {', '.join(names)}; name it with --text."
+        )
     return max(lengths, key=lambda n: lengths[n]), "it holds the longest texts; --text names another"
 
 
