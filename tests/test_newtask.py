@@ -24,7 +24,13 @@ def records(n=60):
     for i in range(n):
         place = f"Lane {i}" if i % 4 else None
         text = f"{KINDS[i % 3]} of a boat, number {i}" + (f", lies at {place}" if place else "")
-        output = {"kind": KINDS[i % 3], "place": place, "metres": i % 7, "new": i % 2 == 0, "reply": f"Thank you, we will call about boat {i}."}
+        output = {
+            "kind": KINDS[i % 3],
+            "place": place,
+            "metres": i % 7,
+            "new": i % 2 == 0,
+            "reply": f"Thank you, we will call about boat {i}.",
+        }
         found.append({"text": text} | output)
     return found
 

@@ -165,7 +165,7 @@ def _told(found: Derived, key: str, spec: dict, copied: bool) -> str:
     kinds = {"string": "text", "boolean": "true or false", "integer": "whole number", "number": "number", "array": "list"}
     told = [f"one of {', '.join(spec['enum'])}" if "enum" in spec else kinds.get(str(spec.get("type")), str(spec.get("type")))]
     told += ["copied from the message"] if copied else []
-    told += ["free text, not compared with labels"] if key not in found.fields and spec.get("type") == "string" else []
+    told += ["free, so not compared with labels"] if key not in found.fields and spec.get("type") == "string" else []
     told += [] if key in found.schema["required"] else ["may be missing"]
     told += [f"rule {rule['rule']}" for rule in found.rules if rule["path"] == key and rule["rule"] != "copied_from_input"]
     return ", ".join(told)

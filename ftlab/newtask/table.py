@@ -145,7 +145,7 @@ def _typed(lines: list[_Line], names: Sequence[str]) -> list[_Line]:
         if name == "id" or not said:
             continue
         if all(value.lower() in ("true", "false") for value in said):
-            convert = lambda value: value.strip().lower() == "true"  # noqa: E731
+            convert = _truth
         elif all(_WHOLE.fullmatch(value) for value in said):
             convert = int
         elif all(_NUMBER.fullmatch(value) for value in said):
@@ -154,6 +154,10 @@ def _typed(lines: list[_Line], names: Sequence[str]) -> list[_Line]:
             value = line.values[name]
             line.values[name] = None if not value.strip() else convert(value) if convert else value
     return lines
+
+
+def _truth(value: str) -> bool:
+    return value.strip().lower() == "true"
 
 
 def _check_keys(lines: Sequence[_Line]) -> None:

@@ -34,6 +34,7 @@ FOLDER = ""  # for example "my_task"
 ROWS = ""  # for example "my_rows.csv"
 TEXT = ""  # the name of the text's column, if it is not found by itself
 PROFILE = ""  # "cpu" for a real run
+WANTED = 0.9  # the share of answers that has to pass all checks
 
 # %%
 from ftlab.course.own import opened, profile_name
@@ -53,7 +54,6 @@ print(f"\nprofile {profile}")
 # The schema holds form; rules hold what the answer has to do with the text. `pattern` `\S` means "not empty".
 
 # %%
-# restart here
 import json
 from ftlab import load_task
 
@@ -76,14 +76,14 @@ show(plots.deciders(checklist(task.schema, task.rules, task.fields)))
 # the text; those on the right need a label. What you want and find in no row of the figure is decided by nobody yet: write a rule,
 # or plan for people to look.
 #
-# A checker is worth what it refuses. Here is one of your own labels, and the same with a key that nobody asked for:
+# A checker is worth what it refuses. Here is one of your own labels, and the same with a key that nobody asked for. If the second is
+# accepted as well, `schema.json` has lost its `additionalProperties`.
 
 # %%
 row = task.rows("train")[0]
 for answer in (row.output, row.output | {"remark": "x"}):
     found = task.checker.check(json.dumps(answer), row.text, expected=row.output)
-    print(found.problems[0].message if found.problems else f"clean: {task.completion(row)}")
-assert not found.ok, "the checker refuses nothing: has schema.json lost its additionalProperties?"
+    print(f"refused: {found.problems[0].message}" if found.problems else f"accepted: {json.dumps(answer, ensure_ascii=False)}")
 
 # %% [markdown]
 # ## 3 · Are the rows fit to learn from, and to measure with?
@@ -115,7 +115,7 @@ show(plots.coverage_map(coverage(sets), axis="words"))
 # alone?* Validation rows, not test rows: decisions are made on these, and the test is opened once.
 
 # %%
-from ftlab.choose import measure_plain, read_measured
+from ftlab.choose import read_measured
 from ftlab.course.own import measure_prompt
 from ftlab.mainjob import score_line
 
@@ -127,10 +127,9 @@ print("first causes:", {cause: found["k"] for cause, found in before["first_caus
 from ftlab.stats import share
 
 measured = read_measured(task, out / "before.json")
-plain = measured.tfidf or measure_plain(task).tfidf
-passed = {"untuned, long prompt": measured.prompt, "word counts": plain}
+passed = {"untuned, long prompt": measured.prompt, "word counts": measured.tfidf}
 shares = {name: share([True] * p[0] + [False] * (p[1] - p[0])) for name, p in passed.items() if p}
-show(plots.against_bar(shares, 0.9, "Rows that pass all checks, before training"))
+show(plots.against_bar(shares, WANTED, "Rows that pass all checks, before training"))
 
 # %% [markdown]
 # **How to read it.** The line on each point is its 95 % interval, and with few rows it is wide. If a prompt or a plain classifier
@@ -154,7 +153,7 @@ answers = {
     "judged": "right",  # what makes an answer better: right, or preferred among several that are
     "language": "known",  # can the model read the messages: known, partly, unknown
     "volume": 40,  # requests a day
-    "good_enough": 0.9,  # share of answers that has to pass
+    "good_enough": WANTED,
 }
 
 # %%
