@@ -152,6 +152,7 @@ BAD = {
     "an empty text": (b'{"text": "x", "a": 1}\n{"text": " ", "a": 1}\n', "rows.jsonl:2: expected a text under 'text', found ' '"),
     "no answer": (b'{"text": "x"}\n', "expected columns with the answer beside 'text', found none"),
     "few": (b'{"text": "x", "a": 1}\n', "expected at least 30 labelled rows, found 1"),
+    "one text": (b'{"text": "x", "a": 1}\n' * 40, "expected enough different texts to cut validation and test rows from, found 1"),
     "half a sign": (b'{"text": "x \\ud800", "a": 1}\n', "rows.jsonl:1: expected numbers and whole characters"),
     "no number": (b'{"text": "x", "a": NaN}\n', "rows.jsonl:1: expected numbers and whole characters"),
     "bad input": (b'{"input": 7, "output": {"a": 1}}\n', "rows.jsonl:1: expected input to be a text or a list of chat messages"),

@@ -66,6 +66,9 @@ def new_task(folder: Path, source: Path = EXAMPLE, text: str | None = None) -> N
         raise DataError(f"{source}: expected at least {LEAST} labelled rows, found {len(table.rows)}; some 200 are a good start.")
     found = derive(table.rows, folder.resolve().name.replace("_", " ").replace("-", " "))
     splits = cut(table.rows, found.class_field)
+    if empty := [split for split, rows in splits.items() if not rows]:
+        n = len({normalize(row.text) for row in table.rows})
+        raise DataError(f"{source}: expected enough different texts to cut {' and '.join(empty)} rows from, found {n}; write more.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".partial", dir=folder.parent))
     try:
