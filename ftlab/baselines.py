@@ -41,11 +41,11 @@ class TfidfBaseline:
 
     Args:
         task: gives schema, rules and key order.
-        rows: labelled training rows.
+        rows: labelled training rows. Where the task has no class field, the nearest of all of them gives the answer.
         extractors: dotted path → regular expressions, tried in order.
 
     Raises:
-        DataError: fewer than two classes, so that nothing can be learnt.
+        DataError: fewer than two classes of a class field, so that nothing can be learnt.
 
     Source: Salton & Buckley (1988) for TF-IDF weighting; the models are scikit-learn's.
     """
@@ -63,10 +63,11 @@ class TfidfBaseline:
             ) from None
         self.required = next((rule for rule in task.rules if rule["rule"] == "required_fields"), None)
         labels = [self._class(row.output) for row in rows]
-        if len(set(labels)) < 2:
+        if task.class_field and len(set(labels)) < 2:
             raise DataError("the TF-IDF baseline needs rows of at least two classes; found one.")
         texts = [row.text for row in rows]
-        self.classifier = make_pipeline(_features(), LogisticRegression(C=10.0, max_iter=2000, class_weight="balanced"))
+        decide = [LogisticRegression(C=10.0, max_iter=2000, class_weight="balanced")] if task.class_field else []
+        self.classifier = make_pipeline(_features(), *decide)
         self.classifier.fit(texts, labels)
         self.vectors = self.classifier[0].transform(texts)  # (rows, features), L2-normed halves
 
@@ -76,7 +77,7 @@ class TfidfBaseline:
     def predict(self, rows: Sequence[Row]) -> list[str]:
         """One JSON text per row."""
         texts = [row.text for row in rows]
-        classes = self.classifier.predict(texts)
+        classes = self.classifier.predict(texts) if self.task.class_field else ["all"] * len(rows)
         similar = (self.classifier[0].transform(texts) @ self.vectors.T).toarray()  # (rows, training rows)
         return [self._answer(text, c, s) for text, c, s in zip(texts, classes, similar, strict=True)]
 

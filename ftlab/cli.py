@@ -9,7 +9,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ftlab import __version__, choose_cli, compare_cli, continue_cli, data_cli, inside_cli, preference_cli, pretrain_cli
+from ftlab import (
+    __version__,
+    choose_cli,
+    compare_cli,
+    continue_cli,
+    data_cli,
+    inside_cli,
+    newtask_cli,
+    preference_cli,
+    pretrain_cli,
+)
 from ftlab.bench import KINDS as BENCH_KINDS
 from ftlab.device import leave_together
 from ftlab.errors import FtlabError, UsageError
@@ -137,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     pretrain_cli.add_commands(commands)
     continue_cli.add_commands(commands)
     preference_cli.add_commands(commands)
+    newtask_cli.add_commands(commands)
 
     attempt = commands.add_parser("try", help="one message, base model and tuned model side by side")
     attempt.add_argument("text", metavar="TEXT")

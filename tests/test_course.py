@@ -10,7 +10,7 @@ from ftlab.course import build, check, quiz, speed, stored
 from ftlab.course.exercise import Exercise, exercise, questions, quiz_lines, verdict
 from ftlab.errors import UsageError
 
-NUMBERS = sorted(path.stem[:2] for path in build.SOURCE.glob("*.py"))
+NUMBERS = sorted(path.stem[:2] for path in build.SOURCE.glob("[0-9]*.py"))  # the others have no exercises
 MODULES = {number: import_module(f"ftlab.course.nb{number}") for number in NUMBERS}
 EXERCISES = [e for module in MODULES.values() for e in module.EXERCISES]
 
