@@ -10,6 +10,7 @@ import time
 from io import BytesIO
 
 import pytest
+from places import fresh
 
 from ftlab.cli import _parser
 from ftlab.course import badges, build, index, measure
@@ -87,6 +88,19 @@ def test_what_passes_the_limit_is_killed_and_the_rest_is_not():
         assert subprocess.run(hold(150, 30)).returncode != 0
         assert time.monotonic() - started < 20
     assert watch.killed
+
+
+@pytest.mark.parametrize("grouped", [True, False], ids=["control group, where there are any", "watch"])
+def test_the_hard_limit_of_test_binder_kills(grouped, monkeypatch):
+    """The same two processes, one within the limit, one not, whichever means the machine has."""
+    if not grouped:
+        monkeypatch.setattr(fresh, "_control_group", lambda limit_mb: None)
+    with fresh.hard_limit(150) as limit:
+        held = [
+            subprocess.run([sys.executable, "-c", HOLD.format(mb=mb, seconds=0.5)], preexec_fn=limit.enter).returncode
+            for mb in (60, 400)
+        ]
+        assert held[0] == 0 != held[1] and limit.passed()
 
 
 # what a run took, and whether outputs are still those of it

@@ -75,24 +75,19 @@ def step(what: str, command: list[str], **options) -> None:
 class Limit:
     """A hard limit on the memory of all processes that are started within it, together.
 
-    A control group of the kernel where we may make one (`kind` "control group"); a process that would pass it is killed by the kernel.
-    Elsewhere the resident memory of the processes is watched, and they are killed once it is passed (`kind` "watch").
+    A control group of the kernel where we may make one (`kind` "control group"): memory that would pass it is refused, files that were
+    read are dropped first, and then a process is killed. Elsewhere the resident memory of the processes is watched, and they are killed
+    once it is passed (`kind` "watch"). Their peak is that of the watch in both cases.
     """
 
-    def __init__(self, limit_mb: float, group: Path | None, watch: Watch | None) -> None:
-        self.limit_mb, self.group, self.watch = limit_mb, group, watch
+    def __init__(self, group: Path | None, watch: Watch) -> None:
+        self.group, self.watch = group, watch
         self.kind = "control group" if group else "watch"
 
     def enter(self) -> None:
         """Called in a process between fork and exec: from then on it and its children count."""
         if self.group:
             (self.group / "cgroup.procs").write_text(str(os.getpid()))
-
-    def peak_mb(self) -> float:
-        if not self.group:
-            return self.watch.peak_mb
-        name = next(n for n in ("memory.peak", "memory.max_usage_in_bytes", "memory.current") if (self.group / n).exists())
-        return int((self.group / name).read_text()) / 1e6
 
     def passed(self) -> bool:
         """Whether anything was killed for its memory."""
@@ -105,15 +100,26 @@ class Limit:
 
 @contextmanager
 def hard_limit(limit_mb: float) -> Iterator[Limit]:
+    """A limit for the processes that call its `enter`."""
     group = _control_group(limit_mb)
-    if group is None:
-        with Watch(limit_mb=limit_mb) as watch:
-            yield Limit(limit_mb, None, watch)
-        return
-    try:
-        yield Limit(limit_mb, group, None)
-    finally:
-        group.rmdir()
+    with Watch(limit_mb=0 if group else limit_mb) as watch:
+        try:
+            yield Limit(group, watch)
+        finally:
+            if group:
+                _remove(group)
+
+
+def _remove(group: Path, seconds: float = 10) -> None:
+    """Remove a control group as soon as its last process has ended."""
+    last = time.monotonic() + seconds
+    while True:
+        try:
+            return group.rmdir()
+        except OSError:
+            if time.monotonic() > last:
+                raise
+            time.sleep(0.2)
 
 
 def _control_group(limit_mb: float) -> Path | None:
