@@ -224,6 +224,7 @@ def test_the_index_shows_what_was_measured_and_invents_nothing(folder):
     assert "| 1.0 min, 0.5 GB | not measured yet | not measured yet |" in shown["index"]
     assert "**01 · A title**](01_one.ipynb)<br>see \\| it<br>say it" in shown["index"] and 'alt="Grey 20"' in shown["index"]
     assert "2026-01-02 with 2 cores" in shown["machine"]
+    assert "| 12 s, 0.5 GB |" in index.blocks(folder, {"01_one": noted(path, seconds=12.3)})["index"]
     other = index.blocks(folder, {"01_one": noted(path, code_sha256="old")})
     assert "1.0 min" not in other["index"]
 

@@ -155,7 +155,10 @@ def _about(entry: Entry) -> str:
 
 
 def _took(run: dict | None) -> str:
-    return f"{run['seconds'] / 60:.1f} min, {run['peak_memory_mb'] / 1000:.1f} GB" if run else UNMEASURED
+    if run is None:
+        return UNMEASURED
+    took = f"{run['seconds'] / 60:.1f} min" if run["seconds"] >= 60 else f"{run['seconds']:.0f} s"
+    return f"{took}, {run['peak_memory_mb'] / 1000:.1f} GB"
 
 
 def _machine(known: dict[str, dict]) -> str:
