@@ -35,7 +35,7 @@ def build(folder: Path) -> tuple[Path, dict[str, str]]:
     variables = clean_variables(programs, home)
     if not ready.exists():
         fresh_environment(folder / "environment")
-    install = ["python", "-m", "pip", "install", "--quiet", "-r", "binder/requirements.txt"]
+    install = ["python", "-m", "pip", "install", "-qq", "-r", "binder/requirements.txt"]
     step("pip install -r binder/requirements.txt", install, cwd=tree, env=variables)
     step("binder/postBuild", ["bash", "binder/postBuild"], cwd=tree, env=variables)
     ready.touch()

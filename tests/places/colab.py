@@ -40,7 +40,7 @@ def wheel(folder: Path, variables: dict[str, str]) -> Path:
     tree = copy_of_tree(folder / "tree")
     step(
         "a wheel of the working tree",
-        ["python", "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", str(folder), str(tree)],
+        ["python", "-m", "pip", "wheel", "-qq", "--no-deps", "-w", str(folder), str(tree)],
         env=variables,
     )
     return next(folder.glob("ftlab-*.whl"))
@@ -56,7 +56,7 @@ def check(folder: Path, names: list[str]) -> None:
     content.mkdir()
     fresh_environment(folder / "environment")
     variables = clean_variables(programs, Path.home())  # the cache of the model may be there; on Colab it is fetched
-    step("torch, numpy and Jupyter's parts", ["python", "-m", "pip", "install", "--quiet", *FIXED, *THERE], env=variables)
+    step("torch, numpy and Jupyter's parts", ["python", "-m", "pip", "install", "-qq", *FIXED, *THERE], env=variables)
     packages = next((folder / "environment" / "lib").glob("python*/site-packages"))
     before = state(packages)
     variables |= {"FTLAB_SOURCE": str(wheel(folder, variables))}
