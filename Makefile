@@ -28,7 +28,7 @@ test: install  ## lint, then all tests and notebooks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest --quiet tests
-	$(BIN)/pytest --quiet --nbval-lax --nbval-current-env --force-enable-socket notebooks
+	FTLAB_SPEED=smoke $(BIN)/pytest --quiet --nbval-lax --nbval-current-env --force-enable-socket notebooks
 
 browser: install  ## Debian's Chromium, and what drives it, for make test-browser
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
@@ -41,9 +41,18 @@ lint: install  ## mend what ruff can mend, show the rest
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-notebooks: install  ## build all notebooks from their sources, run them afresh and store their outputs
+notebooks: install  ## build all notebooks, run them afresh, store outputs, minutes and memory, and write their index
 	$(BIN)/python -m ftlab.course.build
-	$(BIN)/python -m ftlab.notebook notebooks/*.ipynb
+	$(BIN)/python -m ftlab.course.measure notebooks/*.ipynb
+	$(BIN)/python -m ftlab.notebook --check notebooks/*.ipynb
+	$(BIN)/python -m ftlab.course.index
+
+.PHONY: test-binder test-colab
+test-binder: install  ## what Binder would do, in a fresh environment, and every notebook under a hard limit of 2 GB
+	$(BIN)/python tests/places/binder.py
+
+test-colab: install  ## the first cell and two notebooks where torch and numpy were there before and must stay as they are
+	$(BIN)/python tests/places/colab.py
 
 results: install  ## every number that README quotes: the shipped adapter and all baselines on the whole test set (about 15 minutes)
 	$(BIN)/ftlab run support_plan --profile long --adapter data/support_plan/adapter --out runs/results --publish results --resume

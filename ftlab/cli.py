@@ -164,9 +164,11 @@ def _rate(text: str) -> float | str:
 
 
 def _training_options(parser: argparse.ArgumentParser, resume: bool = True, rate: Callable[[str], float | str] = float) -> None:
+    from ftlab.train.settings import default_profile
+
     parser.add_argument("--model", help="tiny, tiny-pretrained, smollm2-135m, a hub id or a local folder (default: the profile's)")
     parser.add_argument("--chat-template", metavar="FILE", help=TEMPLATE_HELP)
-    parser.add_argument("--profile", default="cpu", help="smoke, cpu (default), small, long or gpu")
+    parser.add_argument("--profile", default=default_profile(), help="smoke, cpu (default), small, binder, long or gpu")
     if resume:
         parser.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     told = {"method": "what is trained: lora (default), lora-last, rslora, dora, full, or on a GPU qlora"}

@@ -50,7 +50,7 @@ from ftlab.stock import check_quantised, train_trl
 from ftlab.task import Task, file_sha256, stratified
 from ftlab.train import SftConfig, train_sft
 from ftlab.train.loop import make_folder
-from ftlab.train.settings import GPU, METHODS, Profile, decisive, profile
+from ftlab.train.settings import GPU, METHODS, Profile, decisive, default_profile, profile
 
 SHOTS = 4  # worked examples in the few-shot prompt: one each of four classes; more would not fit a small model's attention
 UNTUNED_TOKENS = 96  # limit for untuned answers, which rarely end by themselves; nearly all labelled answers are shorter
@@ -83,7 +83,7 @@ def run_main_job(
     task: Task,
     *,
     out: Path,
-    profile_name: str = "cpu",
+    profile_name: str | None = None,
     model: str | None = None,
     adapter: Path | None = None,
     resume: bool = False,
@@ -98,7 +98,7 @@ def run_main_job(
     Args:
         task: see `load_task`.
         out: run folder; gets adapter/, results.json, rows.json.
-        profile_name: see `PROFILES`.
+        profile_name: see `PROFILES`; without one, `default_profile`.
         model: overrides the profile's model.
         adapter: a trained adapter to evaluate instead of training one.
         resume: go on with an interrupted training, or keep the finished adapter of an equal one.
@@ -114,6 +114,7 @@ def run_main_job(
     """
     from ftlab.train import sft_config
 
+    profile_name = profile_name or default_profile()
     if resume and profile_name == GPU:
         raise UsageError("--profile gpu: expected no --resume, since trl's trainer keeps no checkpoints here; leave it out.")
     settings = profile(profile_name)

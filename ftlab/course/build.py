@@ -8,7 +8,8 @@ A source is a Python file in jupytext's percent format. Cells that carry one of 
     # %% open="04.1"          an open-ended task with its rubric
     # %% quiz="04"            questions, and a cell for the answers
 
-Outputs of the notebook that is there are kept if its cells are those of the source, and dropped otherwise.
+Outputs of the notebook that is there are kept if its code is that of the source, and dropped otherwise. Under the title of each notebook
+stand the badges of `ftlab.course.badges`, if the project has an address.
 """
 
 import sys
@@ -16,20 +17,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ftlab.course.badges import badges, pip_source
 from ftlab.course.exercise import LETTERS, exercise, open_task, questions
 from ftlab.errors import UsageError
 from ftlab.notebook import METADATA
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
 SOURCE = NOTEBOOKS / "source"
-BOOTSTRAP = """\
+BOOTSTRAP = f"""\
 # the same cell in every notebook: where ftlab is not installed (Colab), it is, and torch and numpy stay as they are
 import importlib.util, os, subprocess, sys
 from importlib.metadata import version
 
 if importlib.util.find_spec("ftlab") is None:
-    held = [f"{name}=={version(name)}" for name in ("torch", "numpy")]
-    source = os.environ.get("FTLAB_SOURCE", "ftlab")
+    held = [f"{{name}}=={{version(name)}}" for name in ("torch", "numpy")]
+    source = os.environ.get("FTLAB_SOURCE", "{pip_source()}")
     subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", source, *held], check=True)"""
 VERSIONS = """\
 for package in ("torch", "transformers", "peft"):
@@ -51,6 +53,7 @@ def cells_of(source: Path) -> list[Any]:
     found: list[tuple[str, str, list[str]]] = []
     for cell in jupytext.read(source, fmt="py:percent").cells:
         found += _expand(cell)
+    found[:1] = [_with_badges(*cell, source.stem) for cell in found[:1]]
     cells = []
     for number, (kind, text, tags) in enumerate(found):
         cell = makers[kind](text)
@@ -59,6 +62,13 @@ def cells_of(source: Path) -> list[Any]:
             cell.metadata["tags"] = tags
         cells.append(cell)
     return cells
+
+
+def _with_badges(kind: str, text: str, tags: list[str], notebook: str) -> tuple[str, str, list[str]]:
+    """The first cell with the badges under its title."""
+    title, _, rest = text.partition("\n")
+    under = badges(notebook)
+    return (kind, f"{title}\n\n{under}\n{rest}", tags) if under and kind == "markdown" else (kind, text, tags)
 
 
 def _expand(cell: Any) -> list[tuple[str, str, list[str]]]:
@@ -109,13 +119,24 @@ def _folded(title: str, text: str) -> str:
 
 
 def build(source: Path) -> Path:
-    """Write the notebook of one source; outputs stay where every cell is as it was."""
+    """Write the notebook of one source; outputs stay where all code is as it was."""
     import nbformat
 
     path, cells = _stored(source), cells_of(source)
-    if not (path.exists() and _holds(path, cells)):
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=METADATA), path)
+    if path.exists() and _holds(path, cells):
+        return path
+    if path.exists():
+        _take_outputs(cells, nbformat.read(path, as_version=4).cells)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=METADATA), path)
     return path
+
+
+def _take_outputs(cells: Sequence[Any], old: Sequence[Any]) -> None:
+    """Give code cells the outputs of the old ones, if the code is the same from first to last."""
+    new_code, old_code = ([cell for cell in some if cell.cell_type == "code"] for some in (cells, old))
+    if [cell.source for cell in new_code] == [cell.source for cell in old_code]:
+        for new, before in zip(new_code, old_code, strict=True):
+            new.outputs, new.execution_count = before.outputs, before.execution_count
 
 
 def stale(source: Path) -> str:

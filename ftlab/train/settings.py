@@ -1,5 +1,6 @@
 """Settings of supervised fine-tuning: one dial, the profile, and a reason for each value that is printed before training."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
@@ -194,6 +195,22 @@ PROFILES = {
         ),
         baseline_rows=100,
     ),
+    "binder": Profile(
+        "a session on Binder: one core, and 2 GB that JupyterLab shares; a fifth of cpu's rows",
+        "smollm2-135m",
+        replace(
+            _CPU,
+            learning_rate=2e-3,
+            epochs=1,
+            train_rows=320,
+            general_rows=20,
+            validation_rows=16,
+            memory_limit=1640,  # what the allocator holds between blocks, and JupyterLab, come on top
+            eval_batch_size=4,
+        ),
+        baseline_rows=40,
+        general_prompts=40,
+    ),
     "long": Profile(
         "the shipped adapter: all rows, three passes, about an hour on two cores",
         "smollm2-135m",
@@ -232,12 +249,17 @@ def profile(name: str) -> Profile:
     return named_profile(PROFILES, name)
 
 
-def sft_config(profile_name: str = "cpu", **changes: Any) -> SftConfig:
-    """The settings of a profile with `changes`; a change that is None leaves the profile's value.
+def default_profile() -> str:
+    """The profile where none is asked for: what FTLAB_PROFILE says (on Binder, `binder`), else `cpu`."""
+    return os.environ.get("FTLAB_PROFILE") or "cpu"
+
+
+def sft_config(profile_name: str | None = None, **changes: Any) -> SftConfig:
+    """The settings of a profile (see `default_profile`) with `changes`; a change that is None leaves the profile's value.
 
     A method other than LoRA brings its own learning rate (see `METHODS`), unless that is among the changes.
     """
-    own, given = profile(profile_name), {key: value for key, value in changes.items() if value is not None}
+    own, given = profile(profile_name or default_profile()), {key: value for key, value in changes.items() if value is not None}
     method = given.get("method", own.sft.method)
     rate = METHODS[method].rate if method in METHODS else 1.0  # an unknown one is refused by the settings themselves
     defaults = {"learning_rate": own.sft.learning_rate * rate} | ({"last_layers": own.last_layers} if method == "lora-last" else {})
