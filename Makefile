@@ -4,10 +4,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install run lab test lint notebooks results adapter bench clean
+.PHONY: help install run lab test browser test-browser lint notebooks results adapter bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP)  ## make .venv and install ftlab with everything for notebooks and tests
 
@@ -29,6 +29,13 @@ test: install  ## lint, then all tests and notebooks
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest --quiet tests
 	$(BIN)/pytest --quiet --nbval-lax --nbval-current-env --force-enable-socket notebooks
+
+browser: install  ## Debian's Chromium, and what drives it, for make test-browser
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[browser]'
+
+test-browser: install  ## the widgets, used by Chromium in a real JupyterLab; make browser comes first
+	$(BIN)/pytest --quiet --force-enable-socket tests/browser
 
 lint: install  ## mend what ruff can mend, show the rest
 	$(BIN)/ruff format .

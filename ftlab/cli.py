@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ftlab import __version__, choose_cli, compare_cli, data_cli, inside_cli, preference_cli, pretrain_cli
+from ftlab import __version__, choose_cli, compare_cli, continue_cli, data_cli, inside_cli, preference_cli, pretrain_cli
 from ftlab.bench import KINDS as BENCH_KINDS
 from ftlab.device import leave_together
 from ftlab.errors import FtlabError, UsageError
@@ -21,7 +21,7 @@ SETTINGS = {  # of `ftlab.train.SftConfig`, that options override
 }  # fmt: skip
 STUDY_OPTIONS = {
     "curve": ("profile",), "diversity": ("profile", "seeds", "rows"), "noise": (), "fresh": (),
-    "methods": ("profile", "seeds", "rows", "methods", "split", "parts"),
+    "methods": ("profile", "seeds", "rows", "methods", "split", "parts"), "head-start": ("model", "seeds"),
 }  # fmt: skip
 TEMPLATE_HELP = "chat template for a model without one, or in the place of its own: a jinja file, or plain"
 STUDIES = {"growth": ("model",), "layers": ("task", "model", "rows", "rounds"), "cost": ("task",)}  # bench kind -> options it uses
@@ -117,8 +117,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     study.add_argument("kind", choices=tuple(STUDY_OPTIONS))
     study.add_argument("--task", default="support_plan", help="a built-in task or a task folder (default: support_plan)")
+    study.add_argument("--model", help="of head-start: folder of a small pretrained model")
     study.add_argument("--profile", help="settings of every training (default: long for curve, else cpu)")
-    study.add_argument("--seeds", type=int, help="trainings of each arm of diversity, of each method (default: 2)")
+    study.add_argument(
+        "--seeds", type=int, help="trainings of each arm of diversity, of each method (default: 2), of head-start (5)"
+    )
     study.add_argument("--rows", type=int, help="rows of each arm of diversity, of each method (default: 800, 600)")
     study.add_argument("--methods", help="which methods, with commas between (default: all that this machine can train)")
     study.add_argument("--split", help="rows that methods are scored on: validation (default) or test")
@@ -132,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     choose_cli.add_commands(commands)
     compare_cli.add_commands(commands)
     pretrain_cli.add_commands(commands)
+    continue_cli.add_commands(commands)
     preference_cli.add_commands(commands)
 
     attempt = commands.add_parser("try", help="one message, base model and tuned model side by side")
@@ -296,17 +300,25 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _study(args: argparse.Namespace) -> None:
-    from ftlab import methods, study
+    from ftlab import head_start, methods, study
     from ftlab.artifact import writer
     from ftlab.task import load_task
 
-    given = {name: getattr(args, name) for name in STUDY_OPTIONS["methods"] if getattr(args, name) is not None}
+    given = {name: getattr(args, name) for name in ("model", *STUDY_OPTIONS["methods"]) if getattr(args, name) is not None}
     if unused := [name for name in given if name not in STUDY_OPTIONS[args.kind]]:
         raise UsageError(f"study {args.kind}: expected no --{unused[0]}, which it does not use; leave it out.")
     given |= {"profile_name": given.pop("profile")} if "profile" in given else {}
     task, write = load_task(args.task), writer(args.json)
     if args.kind == "curve":
         write(study.learning_curve(task, args.out / task.name, **given))
+    elif args.kind == "head-start":
+        if args.model is None:
+            raise UsageError(
+                "study head-start: expected --model with a small pretrained model (ftlab pretrain makes one), found none."
+            )
+        results = head_start.head_start(task, out=args.out / task.name / "head-start", **given)
+        write(results)
+        print(head_start.head_start_text(results))
     elif args.kind == "diversity":
         write(study.diversity_study(task, args.out / task.name, **given))
     elif args.kind == "methods":

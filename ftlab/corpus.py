@@ -1,4 +1,5 @@
-"""A text corpus for pretraining without a hub: what the installed packages say of themselves, a folder of text, or a streamed data set.
+"""A text corpus for pretraining without a hub: what the installed packages say of themselves, a folder of text, a streamed data set, or
+runbooks drawn from a seed.
 
 Text comes as a stream of documents and goes out as a stream: cleaned paragraph by paragraph, without repetitions, into plain text shards
 of a few megabytes. No more than one document and two tables of fixed size are in memory, so a corpus may be larger than it. Whatever is
@@ -25,12 +26,14 @@ from ftlab.artifact import write_json
 from ftlab.datatools.similar import shingles, signatures
 from ftlab.errors import DataError, UsageError
 from ftlab.models import cache_dir
+from ftlab.runbook import documents as runbooks
 from ftlab.task import file_sha256
 
-PACKAGES, HUB = "packages", "hub:"
+PACKAGES, HUB, RUNBOOK = "packages", "hub:", "runbook"
 TRAIN, HELD_OUT = "train", "held_out"
 MANIFEST, LICENCES = "corpus.json", "LICENCES.md"
 HELD_OUT_SHARE = 0.05  # of the documents
+RUNBOOKS = 20_000  # drawn where no limit is given: 1.5 MB
 SHARD_BYTES = 16_000_000
 PIECE = 16_000  # characters after which a long file is cut, at the next blank line, into several documents
 SHORTEST = 40  # characters of a paragraph: headings and single names teach little
@@ -167,7 +170,7 @@ def folder_documents(folder: Path, tally: Tally) -> Iterator[Document]:
     """
     if not folder.exists():
         raise UsageError(
-            f"--corpus: expected {PACKAGES}, a folder with text or {HUB}ID, found {str(folder)!r}, which is not there."
+            f"--corpus: expected {PACKAGES}, {RUNBOOK}, a folder with text or {HUB}ID, found {str(folder)!r}, which is not there."
         )
     for path in [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file()):
         name = str(path.relative_to(folder)) if path != folder else path.name
@@ -272,17 +275,22 @@ class Cleaner:
     """Turns documents into clean ones without what an earlier document said.
 
     Exact repetitions are found by a hash of the words, near ones by MinHash bands. The tables take 96 MB together and remember the last
-    few million paragraphs, or half a million for near repetitions.
+    few million paragraphs, or half a million for near repetitions. Text that is not `prose` (code, a notation) may be short, without many
+    letters, and nearly the same as other text; of it only exact repetitions are left out.
 
     Source: Broder (1997) for MinHash; Lee et al. (2021), Deduplicating Training Data Makes Language Models Better.
     """
 
-    def __init__(self, tally: Tally, exact_bits: int = 22, near_bits: int = 23):
-        self.tally, self.exact, self.near = tally, Seen(exact_bits), Seen(near_bits)
+    def __init__(self, tally: Tally, exact_bits: int = 22, near_bits: int = 23, *, prose: bool = True):
+        self.tally, self.exact, self.near, self.prose = tally, Seen(exact_bits), Seen(near_bits), prose
 
     def clean(self, text: str) -> str:
         """The paragraphs of `text` that are kept, a blank line between them; "" if none is."""
         fresh = [p for p in paragraphs(text) if self._first(p)]
+        if not self.prose:
+            for p in fresh:
+                self.tally.paragraph("kept", p)
+            return "\n\n".join(fresh)
         kept = [p for p, keys in zip(fresh, _bands(fresh), strict=True) if self._new(p, keys)]
         return "\n\n".join(kept)
 
@@ -290,7 +298,7 @@ class Cleaner:
         """Whether it reads as text and has not been seen in the same words."""
         import numpy as np
 
-        reason = unfit(paragraph)
+        reason = unfit(paragraph) if self.prose else ""
         if not reason:
             plain = " ".join(paragraph.casefold().split())
             key = np.frombuffer(hashlib.blake2b(plain.encode(), digest_size=8).digest(), dtype=np.uint64)
@@ -392,7 +400,14 @@ def _document(head: str, lines: list[str]) -> Document:
 
 
 def write_corpus(
-    documents: Iterable[Document], folder: Path, tally: Tally, *, name: str, licences: dict[str, str], limit_mb: float = 0
+    documents: Iterable[Document],
+    folder: Path,
+    tally: Tally,
+    *,
+    name: str,
+    licences: dict[str, str],
+    limit_mb: float = 0,
+    prose: bool = True,
 ) -> Corpus:
     """Clean `documents`, write them as shards and say beside them what was left out and under which licences they stand.
 
@@ -402,6 +417,7 @@ def write_corpus(
         name: what the user called the corpus.
         licences: source → version and licence; read when the stream is at its end.
         limit_mb: stop after so many megabytes of kept text; 0 means never.
+        prose: leave out what does not read as text, and near repetitions; see `Cleaner`.
 
     Raises:
         DataError: no text is left, or too few documents to hold any out.
@@ -409,7 +425,7 @@ def write_corpus(
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    cleaner, shards, sources, taken = Cleaner(tally), _Shards(partial), Counter(), 0
+    cleaner, shards, sources, taken = Cleaner(tally, prose=prose), _Shards(partial), Counter(), 0
     for document in documents:
         if not (text := cleaner.clean(document.text)):
             continue
@@ -420,7 +436,7 @@ def write_corpus(
         taken += size
         sources[document.source] += size
         shards.write(Document(document.source, document.name, text))
-    manifest = _manifest(shards.close(), tally, name, sources)
+    manifest = _manifest(shards.close(), tally, name, sources) | {"prose": prose}
     _refuse_empty(manifest, name)
     (partial / LICENCES).write_text(_licence_note(name, sources, licences), encoding="utf-8")
     write_json(partial / MANIFEST, manifest)
@@ -470,13 +486,16 @@ def open_corpus(folder: Path) -> Corpus | None:
         return None
 
 
-def gather(name: str, folder: Path, *, limit_mb: float = 0, reuse: bool = False, progress: bool = True) -> Corpus:
-    """The corpus that the user calls `name`: "packages", "hub:ID" or a folder.
+def gather(
+    name: str, folder: Path, *, limit_mb: float = 0, reuse: bool = False, prose: bool = True, progress: bool = True
+) -> Corpus:
+    """The corpus that the user calls `name`: "packages", "hub:ID", "runbook" or a folder.
 
     Args:
         folder: where it is written; that of the packages is kept in the cache, by their names and versions.
         limit_mb: megabytes of text at most; 0 means all.
         reuse: take what `folder` holds of this name already.
+        prose: see `Cleaner`; the packages' documentation always is, runbooks never are.
 
     Raises:
         UsageError: there is no such source.
@@ -484,18 +503,21 @@ def gather(name: str, folder: Path, *, limit_mb: float = 0, reuse: bool = False,
     """
     from tqdm import tqdm
 
-    folder = _cached(limit_mb) if name == PACKAGES else folder
+    folder, prose = _cached(limit_mb) if name == PACKAGES else folder, name == PACKAGES or (prose and name != RUNBOOK)
     if (reuse or name == PACKAGES) and (found := open_corpus(folder)) and found.manifest["corpus"] == name:
-        return found
+        if found.manifest.get("prose", True) is prose:
+            return found
     tally, licences = Tally(), {}
     if name == PACKAGES:
         stream = packages(tally, licences)
     elif name.startswith(HUB):
         stream = hub_documents(name.removeprefix(HUB), tally, licences)
+    elif name == RUNBOOK:
+        stream = (Document(RUNBOOK, str(i), text) for i, text in enumerate(runbooks(RUNBOOKS)))
     else:
         stream = folder_documents(Path(name), tally)
     shown = tqdm(stream, desc="reading", unit="document", disable=not progress)
-    return write_corpus(shown, folder, tally, name=name, licences=licences, limit_mb=limit_mb)
+    return write_corpus(shown, folder, tally, name=name, licences=licences, limit_mb=limit_mb, prose=prose)
 
 
 def _cached(limit_mb: float) -> Path:

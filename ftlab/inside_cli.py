@@ -43,7 +43,10 @@ def _add_xray(commands: Any) -> None:
     xray = commands.add_parser("xray", help="a row as a trainer sees it: tokens, template, labels, weights, losses")
     xray.add_argument("--task", default="support_plan", help="a built-in task or a task folder (default: support_plan)")
     xray.add_argument(
-        "--trainer", default="sft", help="sft (default), general, dpo, trl-sft or trl-dpo; dpo and trl-dpo take pairs of answers"
+        "--trainer",
+        default="sft",
+        help="sft (default), general, dpo, trl-sft, trl-dpo, or for the rows' text as pretraining sees it next-token, "
+        "fill-in-the-middle or masked; dpo and trl-dpo take pairs of answers",
     )
     xray.add_argument(
         "--row", nargs="+", metavar="ID", help="which rows, all in one batch (default: the first validation row, prompt or pair)"

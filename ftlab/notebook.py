@@ -15,6 +15,7 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 _PATH = re.compile(r"/(?:home|root|Users|tmp)/|site-packages")
 
 
@@ -54,9 +55,17 @@ def run_notebook(path: Path, timeout_s: int = 900) -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            # progress bars and warnings go to stderr; they say nothing to a reader and differ from run to run
-            cell.outputs = [o for o in cell.outputs if not (o.output_type == "stream" and o.name == "stderr")]
+            cell.outputs = tidy(cell.outputs)
     nbformat.write(notebook, path)
+
+
+def tidy(outputs: Sequence[dict]) -> list[dict]:
+    """A cell's outputs as they are stored: without stderr, and without widgets, since what stands in for one is stored beside it."""
+    # progress bars and warnings say nothing to a reader and differ from run to run; a widget does not outlive its kernel
+    kept = [output for output in outputs if not (output["output_type"] == "stream" and output["name"] == "stderr")]
+    for output in kept:
+        output.get("data", {}).pop(_WIDGET, None)
+    return kept
 
 
 def notebook_problems(path: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""`ftlab pretrain` and `ftlab pretrain-study`: the faces of `corpus`, `train.pretrain` and `pretrain_study`."""
+"""`ftlab pretrain` and `ftlab pretrain-study`: the faces of `corpus`, `train.pretrain`, `pretrain_study` and `continued_study`."""
 
 import argparse
 from pathlib import Path
@@ -17,6 +17,12 @@ SETTINGS = {  # of `ftlab.train.pretrain_settings.PretrainConfig`, that options 
     "measurements": (int, "how often the loss is measured"),
     "seed": (int, "of everything that is drawn"),
 }
+CONTINUED = "continued"  # the study that has settings of its own: those of `ftlab.continued_study.StudyConfig`
+CONTINUED_SETTINGS = {
+    "model": (str, "of continued: begin with this model instead of a small one that is pretrained first"),
+    "task": (str, "of continued: write (runbooks from English) or read (them as JSON)"),
+    "sft_tokens": (int, "of continued: tokens of tuning that follow continued pretraining, whose own are --tokens"),
+}
 STUDY_SETTINGS = {name: SETTINGS[name] for name in ("size", "tokens", "vocabulary", "block_tokens", "micro_blocks")}
 _AGAIN = "Run the same command with --resume to go on."
 
@@ -32,14 +38,15 @@ def add_commands(commands: Any) -> None:
     train.set_defaults(run=_pretrain, after_stop=_AGAIN)
 
     study = commands.add_parser(
-        "pretrain-study", help="at equal compute: how much text, how clean, how diverse; filling gaps; scaling"
+        "pretrain-study",
+        help="at equal compute: how much text, how clean, how diverse; filling gaps; scaling; continued pretraining before tuning",
     )
-    study.add_argument("kind", choices=("amount", "noise", "diversity", "fill", "scaling", "all"), metavar="KIND",
-                       help="amount, noise, diversity, fill, scaling or all")  # fmt: skip
+    study.add_argument("kind", choices=("amount", "noise", "diversity", "fill", "scaling", "all", CONTINUED), metavar="KIND",
+                       help="amount, noise, diversity, fill, scaling or all of these; or continued")  # fmt: skip
     _text_options(study)
-    study.add_argument("--profile", default="cpu", help="smoke or cpu (default)")
-    study.add_argument("--seeds", type=int, help="trainings of each arm (default: 3, and 1 for scaling)")
-    _settings(study, STUDY_SETTINGS)
+    study.add_argument("--profile", default="cpu", help="smoke or cpu (default); of continued also embedded (smollm2-135m)")
+    study.add_argument("--seeds", type=int, help="trainings of each arm (default: 3, and 1 for scaling and embedded)")
+    _settings(study, STUDY_SETTINGS | CONTINUED_SETTINGS)
     study.add_argument(
         "--out",
         type=Path,
@@ -96,11 +103,18 @@ def _pretrain(args: argparse.Namespace) -> None:
 def _study(args: argparse.Namespace) -> None:
     from ftlab.artifact import writer
     from ftlab.corpus import HUB, corpus_text, gather
+    from ftlab.errors import UsageError
     from ftlab.pretrain_study import pretrain_study, study_text
 
+    own = {name: value for name, value in _given(args, CONTINUED_SETTINGS).items() if value is not None}
+    if own and args.kind != CONTINUED:
+        raise UsageError(f"--{next(iter(own)).replace('_', '-')}: expected the study {CONTINUED}, found {args.kind}; leave it out.")
     write = writer(args.json)
     corpus = gather(args.corpus, args.out / "corpus", limit_mb=args.limit_mb, reuse=args.corpus.startswith(HUB))
     print(corpus_text(corpus))
+    if args.kind == CONTINUED:
+        _continued(args, corpus, write, own)
+        return
     results = pretrain_study(
         args.kind, corpus, args.out, profile_name=args.profile, seeds=args.seeds, **_given(args, STUDY_SETTINGS)
     )
@@ -108,6 +122,20 @@ def _study(args: argparse.Namespace) -> None:
     print(study_text(results))
     if args.figures:
         _draw(results, args.figures)
+
+
+def _continued(args: argparse.Namespace, corpus: Any, write: Any, own: dict) -> None:
+    from ftlab.continued_study import continued_study, continued_text
+
+    out = args.out / CONTINUED
+    found = continued_study(corpus, out, profile_name=args.profile, seeds=args.seeds, **own, **_given(args, STUDY_SETTINGS))
+    write({CONTINUED: found})
+    print(continued_text(found))
+    if args.figures:
+        from ftlab.plots.continued import continued_effects
+
+        args.figures.mkdir(parents=True, exist_ok=True)
+        continued_effects(found).savefig(args.figures / f"{CONTINUED}.png")
 
 
 def _draw(results: dict, folder: Path) -> None:

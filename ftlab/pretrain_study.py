@@ -105,11 +105,12 @@ class Bench:
         }  # fmt: skip
 
 
-def effect(worse: Sequence[Sequence[float]], better: Sequence[Sequence[float]]) -> dict:
+def effect(worse: Sequence[Sequence[float]], better: Sequence[Sequence[float]], worth: float = WORTH) -> dict:
     """By how much the loss of one arm is above that of another: positive where `better` is better.
 
     Args:
         worse, better: losses by seed and block; the same seeds, the same blocks.
+        worth: the smallest difference that is worth having.
 
     Returns:
         {"difference", "low", "high" (95 %, over seeds and blocks), "by_seed", "verdict"}. The verdict is about this scale only; with
@@ -118,18 +119,17 @@ def effect(worse: Sequence[Sequence[float]], better: Sequence[Sequence[float]]) 
     differences = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(worse, better, strict=True)]
     low, high = crossed_bootstrap(differences)
     by_seed = [mean(row) for row in differences]
-    return {
-        "difference": mean(by_seed), "low": low, "high": high, "by_seed": by_seed, "verdict": verdict(mean(by_seed), low, high, by_seed)
-    }  # fmt: skip
+    found = {"difference": mean(by_seed), "low": low, "high": high, "by_seed": by_seed}
+    return found | {"verdict": verdict(mean(by_seed), low, high, by_seed, worth)}
 
 
-def verdict(difference: float, low: float, high: float, by_seed: Sequence[float]) -> str:
+def verdict(difference: float, low: float, high: float, by_seed: Sequence[float], worth: float = WORTH) -> str:
     """ "shown", "the other way round", or "not shown" with the reason why not."""
-    if low > 0 and difference >= WORTH and min(by_seed) > 0:
+    if low > 0 and difference >= worth and min(by_seed) > 0:
         return "shown"
-    if high < 0 and difference <= -WORTH and max(by_seed) < 0:
+    if high < 0 and difference <= -worth and max(by_seed) < 0:
         return "the other way round"
-    return "not shown: no effect worth having" if -WORTH < low and high < WORTH else "not shown: too small to tell"
+    return "not shown: no effect worth having" if -worth < low and high < worth else "not shown: too small to tell"
 
 
 def amount_study(bench: Bench, seeds: int) -> dict:

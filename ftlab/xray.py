@@ -3,13 +3,14 @@
 Nothing is computed beside the trainer. Its own code builds the batch and computes the loss, and what is shown is read out of that:
 
 - our loops: the encoded rows, and `token_losses` of the class that the loop calls, which are what that class weighs and sums;
+- pretraining: the batch that an objective makes of packed blocks, and its loss at each position;
 - trl: the batch of the trainer's own data loader, and the log-probabilities inside its own `compute_loss`.
 
 The weight of a position is the derivative of the trainer's loss by that position's loss. So the loss follows from the positions shown;
 it is worked out from them, compared with the trainer's own, and both are told.
 
 A trainer is added by a function from a `Subject` to an `Xray` in `TRAINERS`. For anything that trains on examples of `train.loss`
-(pretraining: every token of a text but the first is a label) `of_examples` is that function's whole body.
+`of_examples` is that function's whole body.
 """
 
 import json
@@ -30,8 +31,10 @@ from ftlab.models import LoadedModel
 from ftlab.rows import Row
 from ftlab.stock import dpo_trainer, sft_trainer
 from ftlab.task import Task
+from ftlab.train.blocks import token_ids
 from ftlab.train.examples import Example, shared_prefix
 from ftlab.train.loss import AnswerLoss, weighted
+from ftlab.train.objectives import EOS, MASK, MIDDLE, OBJECTIVES, PREFIX, SUFFIX, summed_loss
 from ftlab.train.preference import DpoConfig, Preference, answer_logps, dpo_run, encode_pairs
 from ftlab.train.rehearsal import ANSWER_TOKENS, encode_answer
 from ftlab.train.settings import SftConfig
@@ -39,6 +42,8 @@ from ftlab.train.sft import encode_rows
 
 TOLERANCE = 1e-4  # relative: sums of 32-bit floats in another order differ less
 NO_LABEL = -100  # what torch's cross-entropy passes over
+LEAST_BLOCK = 8  # tokens of a text for pretraining
+SIGNS = {"fill-in-the-middle": (PREFIX, SUFFIX, MIDDLE, EOS), "masked": (MASK,)}  # that an objective writes
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,7 @@ class Subject:
 
     Attributes:
         loaded: the base model.
-        rows: labelled rows of `task`; for "general" rows of general prompts.
+        rows: labelled rows of `task`; for "general" rows of general prompts; for pretraining any rows, whose messages are the text.
         pairs: preferences, for the trainers that take them.
         adapter: of the model whose losses are shown; None for the base model. To a preference trainer it is the adapter being trained,
             measured from the base model.
@@ -178,6 +183,37 @@ def of_examples(
     return _weighted_xray(trainer, loaded.name, sequences, total.item() / weight)
 
 
+def of_blocks(loaded: LoadedModel, blocks: Any, draw: Any, objective: str, ids: dict[str, int], names: Sequence[str]) -> Xray:
+    """The x-ray of packed blocks as pretraining sees them: the mean loss of a label.
+
+    Labels of the next token are shown where that token stands, as everywhere here; those of hidden tokens at their own places.
+
+    Args:
+        blocks: token ids, (B, T).
+        draw: the random state of the step, which decides what is cut or hidden.
+        objective: one of `ftlab.train.objectives.OBJECTIVES`.
+        ids: the numbers of the signs that the objective writes.
+        names: what each block is called.
+    """
+    import torch
+
+    batch = OBJECTIVES[objective](blocks, draw, ids)
+    with torch.no_grad():
+        each = summed_loss(loaded.model, batch, each=True)  # (B, T)
+        own = summed_loss(loaded.model, batch).item() / batch.asked
+    each.requires_grad_()
+    (weights,) = torch.autograd.grad(each.sum() / batch.asked, each)
+    shift = 0 if batch.both_ways else 1
+    sequences = []
+    for b, name in enumerate(names):
+        n = len(batch.input_ids[b]) - shift
+        labels = [NO_LABEL] * shift + batch.labels[b].tolist()[:n]
+        found = [(0.0, 0.0)] * shift + list(zip(weights[b].tolist(), each[b].tolist(), strict=True))[:n]
+        marks = [mark if label != NO_LABEL else None for mark, label in zip(found, labels, strict=True)]
+        sequences.append(_token_row(loaded.tokenizer, name, "block", batch.input_ids[b].tolist(), labels, marks, None))
+    return _weighted_xray(objective, loaded.name, sequences, own)
+
+
 def _weighted_xray(trainer: str, model: str, sequences: Sequence[TokenRow], own: float) -> Xray:
     shown = fsum(p.weight * p.loss for s in sequences for p in s.positions if p.loss is not None)
     return Xray(trainer, model, tuple(sequences), own, shown, "the sum of weight × loss")
@@ -198,6 +234,40 @@ def _general(subject: Subject) -> Xray:
     examples = [encode_answer(loaded.tokenizer, p, a.text, a.ended) for p, a in zip(prompts, answers, strict=True)]
     _merge(subject)
     return of_examples("general", loaded, examples, [row.id for row in subject.rows], chats)
+
+
+def _pretraining(objective: str) -> Callable[[Subject], Xray]:
+    """The x-ray of an objective on the texts of the rows, packed into one block with end tokens between, as long as `max_length` allows."""
+
+    def of_rows(subject: Subject) -> Xray:
+        import numpy as np
+
+        _merge(subject)
+        tokenizer = subject.loaded.tokenizer
+        ids = _signs(tokenizer, objective)
+        block = [token for row in token_ids(tokenizer, [row.text for row in subject.rows]) for token in row][: subject.max_length]
+        if len(block) < LEAST_BLOCK:
+            raise DataError(
+                f"--trainer {objective}: expected a text of {LEAST_BLOCK} tokens at least, found {len(block)}; take more rows."
+            )
+        name = ", ".join(row.id for row in subject.rows)
+        return of_blocks(subject.loaded, np.array([block]), np.random.default_rng(0), objective, ids, [name])
+
+    return of_rows
+
+
+def _signs(tokenizer: Any, objective: str) -> dict[str, int]:
+    """The numbers of the signs that an objective writes.
+
+    Raises:
+        UsageError: the model does not know them.
+    """
+    vocabulary = tokenizer.get_vocab()
+    if missing := [sign for sign in SIGNS.get(objective, ()) if sign not in vocabulary]:
+        raise UsageError(
+            f"--trainer {objective}: expected a model with the signs {', '.join(missing)}, found none; take one that ftlab pretrain made."
+        )
+    return {sign: vocabulary[sign] for sign in SIGNS.get(objective, ())}
 
 
 def _trl_sft(subject: Subject) -> Xray:
@@ -445,11 +515,13 @@ def _refuse_empty(names: Sequence[str], labels: Sequence[Sequence[int]], tokeniz
 
 TRAINERS: dict[str, Callable[[Subject], Xray]] = {
     "sft": _sft, "general": _general, "dpo": _dpo, "trl-sft": _trl_sft, "trl-dpo": _trl_dpo,
+    **{objective: _pretraining(objective) for objective in OBJECTIVES},
 }  # fmt: skip
 PAIRED = ("dpo", "trl-dpo")
 ABOUT = {
     "sft": "our supervised loop", "general": "our supervised loop on general rows", "dpo": "our preference loop",
     "trl-sft": "trl's SFTTrainer", "trl-dpo": "trl's DPOTrainer",
+    **{objective: f"pretraining ({objective})" for objective in OBJECTIVES},
 }  # fmt: skip
 
 

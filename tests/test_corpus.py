@@ -127,7 +127,7 @@ def test_a_corpus_without_text_is_refused_with_the_counts(tmp_path, content, say
 
 
 def test_a_place_that_is_not_there_is_wrong_use(tmp_path):
-    with pytest.raises(UsageError, match="--corpus: expected packages, a folder"):
+    with pytest.raises(UsageError, match="--corpus: expected packages, runbook, a folder"):
         gather(str(tmp_path / "nowhere"), tmp_path / "c", progress=False)
 
 

@@ -14,7 +14,7 @@ from ftlab.course.dice import HELD, Dice
 from ftlab.course.levers import bill, cases, computed, decide, first_levers, measured, recomputed, turning_points
 from ftlab.course.reading import Letters, shift_log
 from ftlab.errors import DataError
-from ftlab.task import Row
+from ftlab.rows import Row
 
 TASK = load_task("support_plan")
 

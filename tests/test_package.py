@@ -10,14 +10,15 @@ import ftlab
 
 PACKAGE = Path(ftlab.__file__).parent
 ORDER = [
-    "errors", "language", "stats", "embed", "checks", "rows", "task", "datatools", "constrain", "sample", "llama", "chat", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "corpus", "train", "evaluate", "review", "device", "stock", "trl_runs",
-    "baselines", "regress", "chatparts", "xray", "updates", "inside", "mainjob", "prefer", "reward", "bestofn", "rl", "choose", "study", "pretrain_study", "cost", "bench", "bench_worker", "methods", "sidebyside", "plots", "report", "readme", "notebook", "course", "data_cli", "inside_cli", "choose_cli", "compare_cli", "preference_cli", "pretrain_cli", "cli", "__main__",
+    "errors", "language", "stats", "embed", "checks", "ladder", "rows", "task", "datatools", "constrain", "sample", "llama", "chat", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "runbook", "runbook_task", "corpus", "train", "evaluate", "review", "labelling", "device", "stock", "trl_runs",
+    "baselines", "regress", "chatparts", "nexttoken", "xray", "masking", "updates", "inside", "mainjob", "prefer", "reward", "bestofn", "rl", "choose", "study", "pretrain_study", "continued_study", "head_start", "cost", "bench", "bench_worker", "methods", "sidebyside", "plots", "report", "readme", "notebook", "widgets", "course", "data_cli", "inside_cli", "choose_cli", "compare_cli", "preference_cli", "pretrain_cli", "continue_cli", "cli", "__main__",
 ]  # fmt: skip
 FACES = {
     "plots",
     "report",
     "readme",
     "notebook",
+    "widgets",
     "course",
     "data_cli",
     "inside_cli",
@@ -25,6 +26,7 @@ FACES = {
     "compare_cli",
     "preference_cli",
     "pretrain_cli",
+    "continue_cli",
     "cli",
     "sidebyside",
 }

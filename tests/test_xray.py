@@ -1,9 +1,11 @@
 """The x-ray shows what the trainer computes: its loss follows from the positions shown, whichever trainer it is."""
 
+import copy
 import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,16 +15,20 @@ from ftlab.cli import main
 from ftlab.errors import DataError, UsageError
 from ftlab.generate import Generation
 from ftlab.lora import add_lora
-from ftlab.models import load_model
+from ftlab.models import LoadedModel, load_model
 from ftlab.plots import xray_figure
 from ftlab.rows import Row
 from ftlab.stock import dpo_trainer, sft_trainer
 from ftlab.train import SftConfig, sft_config, train_dpo, train_sft
+from ftlab.train.blocks import Blocks, train_tokenizer
 from ftlab.train.loop import Run
 from ftlab.train.loss import AnswerLoss
+from ftlab.train.objectives import OBJECTIVES
 from ftlab.train.preference import DpoConfig, Preference, dpo_run
+from ftlab.train.pretrain import Pretraining, new_model
+from ftlab.train.pretrain_settings import SIZES, PretrainConfig
 from ftlab.train.sft import encode_rows
-from ftlab.xray import Subject, _places, of_examples, xray, xray_text
+from ftlab.xray import Subject, _places, of_blocks, of_examples, xray, xray_text
 
 trl_notices = pytest.mark.filterwarnings("ignore")  # of trl where a test calls it itself
 PAIRS = [Preference("p1", "hello", "hi", "go away, you"), Preference("p2", "bye", "see you soon", "no")]
@@ -181,6 +187,43 @@ def test_plain_text_is_shown_whole_as_pretraining_sees_it(tiny):
     assert {p.part for p in found.rows[0].positions} == {"text"} and found.agrees
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_blocks_are_shown_as_a_step_of_pretraining_has_them(objective, tmp_path):
+    """A run of three blocks in one step, and its own first batch beside it."""
+    draw = np.random.default_rng(3)
+    tokenizer = train_tokenizer(["the cat sat on the mat"] * 9, 280)
+    config = PretrainConfig(
+        size="0.1M", objective=objective, vocabulary=280, tokens=96, block_tokens=32, batch_blocks=3, fact_share=0.0
+    )
+    text = draw.integers(7, 200, (3, 32)).astype(np.uint16)
+    run = Pretraining(new_model(SIZES["0.1M"], tokenizer), Blocks(tokenizer, text, text, text[:0], (), ""), config, tmp_path)
+    model = copy.deepcopy(run.model).eval()
+    blocks, seed = run.blocks.at(run.order), [config.seed, 2, 0]
+    expected, batch = run.take_step(), run.batch(0)
+    found = of_blocks(
+        LoadedModel("new", model, tokenizer, ""), blocks, np.random.default_rng(seed), objective, run.ids, ["a", "b", "c"]
+    )
+    assert found.own_loss == pytest.approx(expected, rel=1e-5) and found.agrees
+    marked = [p for row in found.rows for p in row.positions if p.loss is not None]
+    assert len(marked) == batch.asked and all(p.weight == pytest.approx(1 / batch.asked, rel=1e-5) for p in marked)
+    for row, ids in zip(found.rows, batch.input_ids, strict=True):
+        assert [p.token_id for p in row.positions] == ids.tolist()
+        for p in row.positions:
+            assert p.label is None or (p.label == p.token_id) == (objective != "masked")
+    assert (found.rows[0].positions[0].label is None) or objective == "masked"
+
+
+def test_the_command_shows_the_text_of_rows_as_pretraining_sees_it(toy_folder, capsys):
+    options = ["xray", "--task", str(toy_folder), "--model", "tiny", "--max-length", "40", "--trainer"]
+    assert main([*options, "next-token", "--row", "r0", "r1"]) == 0
+    said = capsys.readouterr().out
+    assert "pretraining (next-token)" in said and "40 tokens, 39 with loss" in said and said.rstrip().endswith("the same")
+    assert main([*options, "masked"]) == 2
+    assert "expected a model with the signs <|mask|>, found none" in capsys.readouterr().err
+    assert main(["xray", "--task", str(toy_folder), "--model", "tiny", "--max-length", "5", "--trainer", "next-token"]) == 1
+    assert "expected a text of 8 tokens at least, found 5" in capsys.readouterr().err
+
+
 def test_words_of_a_message_are_told_from_the_template_even_where_they_are_the_same(tiny):
     chat = [{"role": "system", "content": "user"}, {"role": "user", "content": "<|im_start|>assistant"}]
     found = prompt_parts(tiny.tokenizer, chat)
@@ -249,7 +292,7 @@ def test_the_command_takes_pairs_of_the_task_or_of_a_file(toy_folder, tmp_path, 
 @pytest.mark.parametrize(
     ("extra", "says"),
     [
-        (["--trainer", "ppo"], "expected one of sft, general, dpo, trl-sft, trl-dpo"),
+        (["--trainer", "ppo"], "expected one of sft, general, dpo, trl-sft, trl-dpo, next-token"),
         (["--row", "r0", "none"], "found none called none"),
         (["--pairs", "x.jsonl"], "--pairs: expected one of the trainers dpo and trl-dpo"),
         (["--adapter", "nowhere"], "expected a folder with adapter_model.safetensors"),

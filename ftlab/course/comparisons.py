@@ -4,7 +4,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from ftlab.task import Row, Task
+from ftlab.rows import Row
+from ftlab.task import Task
 
 _C = 10.0  # weak regularisation, the same for both
 

@@ -5,7 +5,8 @@ import random
 import string
 
 from ftlab.constrain import CopyGuard, CopyRules
-from ftlab.task import Row, Task
+from ftlab.rows import Row
+from ftlab.task import Task
 
 HELD = ("nothing", "form", "form and copies")
 LONGEST = 18  # signs of a value

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ftlab.task import Row
+from ftlab.rows import Row
 
 _FIRST = ("Alder", "Birk", "Corn", "Dun", "Ever", "Fenn", "Gil", "Har")
 _LAST = ("by", "combe", "ford", "ham", "wick")

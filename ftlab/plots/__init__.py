@@ -4,6 +4,7 @@ Made to be read 900 pixels wide, with and without colour: each system keeps one 
 is the figure's label, computed from the same numbers: `figure.get_label()`. Nothing here touches pyplot or other global state.
 """
 
+from ftlab.plots.continued import continued_curve, continued_effects
 from ftlab.plots.course import (
     agreement_bars,
     baseline_growth,
@@ -28,6 +29,7 @@ from ftlab.plots.course import (
 from ftlab.plots.frame import STYLES
 from ftlab.plots.inside import inspection_figure, xray_figure
 from ftlab.plots.levers import against_bar, grouped_bars, hours_bars, lever_matrix, predicted_times, reading_lines
+from ftlab.plots.live import ladder_steps, next_token_bars, review_bars
 from ftlab.plots.pretraining import effects, pretraining_curve, scaling
 from ftlab.plots.results import (
     FIGURES,
@@ -52,6 +54,8 @@ __all__ = [
     "class_intervals",
     "cluster_bars",
     "compared_bars",
+    "continued_curve",
+    "continued_effects",
     "coverage_map",
     "deciders",
     "effects",
@@ -64,16 +68,19 @@ __all__ = [
     "hours_bars",
     "inspection_figure",
     "label_matrix",
+    "ladder_steps",
     "learning_curves",
     "lever_matrix",
     "methods_comparison",
     "minhash_estimates",
+    "next_token_bars",
     "paired_differences",
     "predicted_times",
     "pretraining_curve",
     "reading_lines",
     "refusal_plane",
     "reliability",
+    "review_bars",
     "review_lines",
     "rows_curves",
     "scaling",

@@ -51,14 +51,14 @@ def _xray_strip(axes: Axes, positions: Sequence[dict], scale: float) -> None:
         colour, hatch = UPWARD if p["weight"] >= 0 else DOWNWARD
         axes.bar(x, p["loss"], 0.8, color=colour, hatch=hatch, edgecolor="#222222", linewidth=0.5, zorder=2)
         axes.bar(x, -scale * abs(p["weight"]), 0.5, color="#bbbbbb" if p["weight"] >= 0 else colour, zorder=2)
-    tokens = [_drawable(p["token"])[:12] or "∅" for p in positions]
+    tokens = [drawable(p["token"])[:12] or "∅" for p in positions]
     axes.set_xticks(range(len(positions)), labels=tokens, rotation=90, fontsize=8, parse_math=False)
     axes.grid(axis="x", visible=False)
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """A text with a box for each letter that matplotlib's own font does not have, and a sign for the end of a line."""
-    known = [(0x20, 0x590), (0x1E00, 0x2100), (0x2190, 0x2300), (0x2500, 0x2700)]
+    known = [(0x20, 0x7F), (0xA0, 0x590), (0x1E00, 0x2100), (0x2190, 0x2300), (0x2422, 0x2424), (0x2500, 0x2700)]
     return "".join(c if any(a <= ord(c) < b for a, b in known) else "□" for c in text.replace("\n", "↵"))
 
 

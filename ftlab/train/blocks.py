@@ -5,6 +5,7 @@ one another with an end token between them; a block is so many tokens in a row, 
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -43,7 +44,8 @@ class Blocks:
     Attributes:
         tokenizer: trained on the same text.
         train, held_out: blocks of the corpus, arrays (n, T) of 16-bit numbers, mapped from files.
-        stated: blocks of statements of the invented facts, (k, T).
+        stated: blocks that are mixed in at a share of their own, (k, T): statements of the invented facts, or in continued pretraining
+            general text.
         facts: the invented facts; each was stated as often as it says.
         tokenizer_sha256: hash of the tokenizer's file.
     """
@@ -136,13 +138,15 @@ def make_blocks(
     tokenizer: Any = None,
     sources: Iterable[str] | None = None,
     change: Callable[[str], str] = str,
+    named: str = "--corpus",
 ) -> Blocks:
-    """Tokenizer and blocks of a corpus, in `folder`; what is there already of the same text and settings is used again.
+    """Tokenizer and blocks of a corpus, in `folder`; what is there already of the same text, tokenizer and settings is used again.
 
     Args:
         tokenizer: use this one; None trains one on the corpus.
         sources: train on the documents of these only.
         change: what to do to each training text before it is tokenized.
+        named: what the corpus is called in messages.
 
     Raises:
         DataError: the corpus is smaller than one batch, or nothing is held out.
@@ -150,7 +154,10 @@ def make_blocks(
     from transformers import AutoTokenizer
 
     folder.mkdir(parents=True, exist_ok=True)
-    key = f"{corpus.sha256} {config.vocabulary} {config.seed} {config.tokens} {config.fact_share} {sorted(sources or ())}"
+    facts_of = f"{config.seed} {config.tokens} {config.fact_share}" if config.fact_share else "no facts"
+    key = f"{corpus.sha256} {config.vocabulary} {facts_of} {sorted(sources or ())}"
+    if tokenizer is not None:
+        key += " " + hashlib.sha256(json.dumps(tokenizer.get_vocab(), sort_keys=True).encode()).hexdigest()
     note, own = folder / "tokens.json", folder / "tokenizer"
     if read_kept(note, key) is None:
         note.unlink(missing_ok=True)
@@ -165,7 +172,7 @@ def make_blocks(
         write_kept(note, key, len(facts))
     facts = invent(people, config.seed) if (people := read_kept(note, key)) else []
     train, held_out, stated = (read_blocks(folder / f"{name}.bin", config.block_tokens) for name in ("train", "held_out", "facts"))
-    _refuse_small(train, held_out, config)
+    _refuse_small(train, held_out, config, named)
     tokenizer = AutoTokenizer.from_pretrained(own, local_files_only=True)
     return Blocks(tokenizer, train, held_out, stated, tuple(facts), file_sha256(own / "tokenizer.json"))
 
@@ -185,15 +192,15 @@ def _facts(tokenizer: Any, config: TextConfig) -> list[Fact]:
     return invent(people_for(config.fact_share * config.tokens, length), config.seed)
 
 
-def _refuse_small(train: Any, held_out: Any, config: TextConfig) -> None:
+def _refuse_small(train: Any, held_out: Any, config: TextConfig, named: str) -> None:
     if len(train) < config.batch_blocks:
         raise DataError(
-            f"--corpus: expected text for one batch at least ({config.batch_blocks} blocks of {config.block_tokens} tokens), found "
+            f"{named}: expected text for one batch at least ({config.batch_blocks} blocks of {config.block_tokens} tokens), found "
             f"{len(train)} blocks; add text or lower --batch-blocks or --block-tokens."
         )
     if not len(held_out):
         raise DataError(
-            f"--corpus: expected a held-out block of {config.block_tokens} tokens at least, found none; add text or lower "
+            f"{named}: expected a held-out block of {config.block_tokens} tokens at least, found none; add text or lower "
             "--block-tokens."
         )
 

@@ -1,4 +1,5 @@
-"""Pretraining from scratch: a small Llama learns from blocks of text, on one process or several, and can go on where it stopped.
+"""Pretraining: a causal LM learns from blocks of text, on one process or several, and can go on where it stopped. Here it is a small
+Llama from nothing; `continued` starts from a model that there is.
 
 A step lowers the mean cross-entropy of one batch of blocks. Which blocks a step gets, and what is cut or hidden in them, follows from the
 seed and the number of the step alone; so a resumed run, and one that several processes share, sees the very same batches.
@@ -8,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ftlab import __version__
 from ftlab.artifact import LINEAGE, read_lineage, write_json
@@ -29,7 +30,7 @@ from ftlab.train.loop import (
     read_state,
     write_state,
 )
-from ftlab.train.measures import held_out_scores, samples
+from ftlab.train.measures import block_losses, held_out_scores, samples
 from ftlab.train.objectives import OBJECTIVES, SPECIALS, Batch, summed_loss
 from ftlab.train.pretrain_settings import CONTEXT, SIZES, PretrainConfig, Size, check_memory
 from ftlab.train.workers import Workers
@@ -57,42 +58,79 @@ def new_model(size: Size, tokenizer: Any, seed: int = 0) -> Any:
         return LlamaForCausalLM(config)
 
 
-def block_order(blocks: Blocks, config: PretrainConfig) -> Any:
-    """Which block stands where in the whole run: every block of statements once, the rest passes over the corpus, all shuffled."""
+class BlockConfig(Protocol):
+    """The settings that the loop reads; `PretrainConfig` and `ContinueConfig` say what they mean."""
+
+    objective: str
+    block_tokens: int
+    batch_blocks: int
+    micro_blocks: int
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    max_grad_norm: float
+    held_out_blocks: int
+    measurements: int
+    seed: int
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def mixed_share(self) -> float: ...
+
+    def decisive(self) -> dict: ...
+
+
+def block_order(blocks: Blocks, config: BlockConfig) -> Any:
+    """Which block stands where in the whole run: every block that is mixed in once, the rest passes over the corpus, all shuffled."""
     import numpy as np
 
     draw = np.random.default_rng([config.seed, 1])
     total, n = config.steps * config.batch_blocks, len(blocks.train)
-    stated = np.arange(n, n + len(blocks.stated))[: round(config.fact_share * total)]
-    rest = total - len(stated)
+    mixed = np.arange(n, n + len(blocks.stated))[: round(config.mixed_share * total)]
+    rest = total - len(mixed)
     text = np.concatenate([draw.permutation(n) for _ in range(max(1, math.ceil(rest / n)))])[:rest]
-    return draw.permutation(np.concatenate([text, stated]))
+    return draw.permutation(np.concatenate([text, mixed]))
 
 
 class Pretraining:
     """One run: what a checkpoint holds and how it moves on.
 
     Args:
-        model: a causal LM whose vocabulary is that of the blocks.
+        model: a causal LM whose vocabulary is that of the blocks; its weights that want a gradient are trained.
         blocks: what is read.
         config: the settings.
         out: folder for the model and the checkpoint.
         corpus_sha256: names the text in the checkpoint.
         workers: the processes that share the run.
+        others: other held-out blocks, (n, T), by name; their loss is measured as "NAME_loss".
 
     Attributes:
+        loss: gives the summed loss of a batch as a tensor; `summed_loss` unless something faster is put in its place.
+        refresh: called after the weights changed.
+        origin: what the run depends on, as JSON can hold it; a checkpoint of another origin is refused.
         curve: one point a measurement: {"step", "tokens", "train_loss", "loss", "perplexity", "bits_per_byte", "recall", "samples"}.
     """
 
     def __init__(
-        self, model: Any, blocks: Blocks, config: PretrainConfig, out: Path, corpus_sha256: str = "", workers: Workers | None = None
+        self,
+        model: Any,
+        blocks: Blocks,
+        config: BlockConfig,
+        out: Path,
+        corpus_sha256: str = "",
+        workers: Workers | None = None,
+        others: dict[str, Any] | None = None,
     ):
         import torch
 
         self.workers = workers or Workers()
         self.model, self.blocks, self.config, self.out = model.to(self.workers.device), blocks, config, out
-        self.trained = self.workers.wrap(self.model)
-        self.named = dict(model.named_parameters())
+        self.trained, self.others = self.workers.wrap(self.model), others or {}
+        self.loss: Callable[[Batch], Any] = lambda batch: summed_loss(self.trained, batch)
+        self.refresh: Callable[[], None] = lambda: None
+        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         decayed, free = ([p for p in self.named.values() if (p.dim() > 1) is matrix] for matrix in (True, False))
         groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": free, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95))
@@ -132,6 +170,12 @@ class Pretraining:
                 if self.workers.first and time.monotonic() - self.saved_at > SAVE_EVERY_S:
                     self.save()
 
+    def begin(self) -> None:
+        """Measure before the first step, so that the curve starts where the model stood; a run that goes on has done so."""
+        if self.workers.first and not self.curve:
+            self.curve.append({"step": 0, "tokens": 0, "train_loss": None} | self.measure())
+        self.workers.wait()
+
     def batch(self, step: int) -> Batch:
         """The whole batch of a step, all processes together."""
         import numpy as np
@@ -153,6 +197,7 @@ class Pretraining:
             group["lr"] = rate_at(self.step, self.config.steps, self.config)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self.refresh()
         self.step += 1
         self.loss_sum, self.losses_summed = self.loss_sum + total, self.losses_summed + 1
         return total
@@ -167,7 +212,7 @@ class Pretraining:
         share = range(len(batch.input_ids) * rank // count, len(batch.input_ids) * (rank + 1) // count)
         total = 0.0
         for start in range(share.start, share.stop, self.config.micro_blocks):
-            loss = summed_loss(self.trained, batch.part(start, min(start + self.config.micro_blocks, share.stop)))
+            loss = self.loss(batch.part(start, min(start + self.config.micro_blocks, share.stop)))
             (loss * count / batch.asked).backward()
             total += loss.item()
         return total
@@ -203,9 +248,11 @@ class Pretraining:
         self.workers.wait()
 
     def measure(self) -> dict:
-        """Loss on held-out text, recall of the facts, and samples."""
+        """Loss on held-out text and on other texts, recall of the facts, and samples."""
         self.model.eval()
         point = held_out_scores(self.model, self.blocks, self.config, self.ids)
+        for name, blocks in self.others.items():
+            point[f"{name}_loss"] = float(block_losses(self.model, blocks, self.config.objective, self.ids).mean())
         if self.config.objective != "masked":
             point |= {"samples": samples(self.model, self.blocks, self.config.seed)}
             if self.blocks.facts:
@@ -243,9 +290,12 @@ class Pretraining:
         for name in self._counters():
             setattr(self, name, state[name])
         put_tensors(tensors, "model", self.optimizer, self.named)
+        self.refresh()
 
     def finish(self) -> None:
         """Put the model and its tokenizer into the folder, where every command can load them, and drop the checkpoint."""
+        if hasattr(self.model, "peft_config"):
+            self.model = self.model.merge_and_unload()
         if self.workers.first:
             self.model.eval().save_pretrained(self.out)
             self.blocks.tokenizer.save_pretrained(self.out)
@@ -254,7 +304,7 @@ class Pretraining:
 
     def summary(self) -> dict:
         tokens = self.step * self.config.batch_blocks * self.config.block_tokens
-        parameters = sum(p.numel() for p in self.named.values())
+        parameters = sum(p.numel() for p in self.model.parameters())
         return {
             "curve": self.curve, "steps": self.step, "tokens": tokens, "parameters": parameters, "flops": 6 * parameters * tokens,
             "seconds": round(self.seconds, 1), "tokens_per_second": round(tokens / max(self.seconds, 1e-9), 1),
@@ -263,7 +313,7 @@ class Pretraining:
         }  # fmt: skip
 
 
-def origin(config: PretrainConfig, corpus_sha256: str) -> dict:
+def origin(config: BlockConfig, corpus_sha256: str) -> dict:
     """What a run depends on, as its checkpoint says it."""
     return {"config": config.decisive(), "corpus": corpus_sha256}
 
@@ -273,18 +323,20 @@ def curve_line(point: dict) -> str:
     told = [f"step {point['step']:>5}", f"loss {point['loss']:.3f}", f"perplexity {point['perplexity']:.1f}"]
     if "bits_per_byte" in point:
         told.append(f"{point['bits_per_byte']:.3f} bits/byte")
+    others = [key for key in point if key.endswith("_loss") and key != "train_loss"]
+    told += [f"{key.removesuffix('_loss')} loss {point[key]:.3f}" for key in others]
     if "recall" in point:
         told.append(f"recall of the facts stated most often {100 * point['recall']['control']['found']:.0f} %")
     return "  ".join(told)
 
 
-def shared_corpus(name: str, folder: Path, *, limit_mb: float = 0, reuse: bool = False) -> tuple[Corpus, bool]:
+def shared_corpus(name: str, folder: Path, *, limit_mb: float = 0, reuse: bool = False, prose: bool = True) -> tuple[Corpus, bool]:
     """(the corpus, whether this process is the first): the first one gathers it, the others wait and read; see `gather`."""
     workers = Workers.join()
     if workers.first:
-        gather(name, folder, limit_mb=limit_mb, reuse=reuse)
+        gather(name, folder, limit_mb=limit_mb, reuse=reuse, prose=prose)
     workers.wait()
-    return gather(name, folder, limit_mb=limit_mb, reuse=True, progress=False), workers.first
+    return gather(name, folder, limit_mb=limit_mb, reuse=True, prose=prose, progress=False), workers.first
 
 
 def pretrain(
@@ -312,7 +364,7 @@ def pretrain(
     workers = Workers.join()
     say = say if workers.first else lambda text: None
     make_folder(out)
-    if resume and (done := _finished(out, origin(config, corpus.sha256))):
+    if resume and (done := finished_model(out, origin(config, corpus.sha256))):
         say(f"{out} holds this model already: not trained again.")
         return done
     check_memory(config)
@@ -329,7 +381,7 @@ def pretrain(
     )  # fmt: skip
     if workers.first:
         write_json(out / LINEAGE, _lineage(run, corpus))
-        _drop_tokens(out / TOKENS)
+        drop_tokens(out / TOKENS)
     workers.wait()
     return read_lineage(out)
 
@@ -362,14 +414,14 @@ def _lineage(run: Pretraining, corpus: Corpus) -> dict:
     }  # fmt: skip
 
 
-def _finished(out: Path, wanted: dict) -> dict:
+def finished_model(out: Path, wanted: dict) -> dict:
     """The lineage of a finished model of this origin in `out`, whose weights are those that it speaks of; else {}."""
     done = read_lineage(out)
     same = all(done.get(key) == value for key, value in wanted.items())
     return done if same and (out / WEIGHTS).exists() and file_sha256(out / WEIGHTS) == done.get("model_sha256") else {}
 
 
-def _drop_tokens(folder: Path) -> None:
+def drop_tokens(folder: Path) -> None:
     """The text as numbers is made again from the corpus in seconds; the model's folder stays small."""
     import shutil
 

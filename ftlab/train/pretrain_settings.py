@@ -86,6 +86,11 @@ class PretrainConfig:
     def steps(self) -> int:
         return self.tokens // (self.batch_blocks * self.block_tokens)
 
+    @property
+    def mixed_share(self) -> float:
+        """Share of the blocks that do not come from the corpus."""
+        return self.fact_share
+
     def decisive(self) -> dict:
         """The settings that the result depends on."""
         return {name: value for name, value in asdict(self).items() if name not in FREE}

@@ -45,6 +45,16 @@ print(pair.tuned)
 # The tuned answer has the agreed form. Whether its *content* is right is another question, and it takes more than one message to say.
 
 # %% [markdown]
+# **Your turn.** Write a message of your own and let both models answer. Before each rung of the ladder is lit, guess which of the two
+# answers falls from it. (Where widgets are not shown, a picture stands here; go on.)
+
+# %%
+from ftlab.models import load_model
+from ftlab.widgets import Playground
+
+Playground(load_model(progress=False), task, message=message)
+
+# %% [markdown]
 # ## 2 · What "right" means here
 #
 # Every output climbs the same ladder: it **parses**, fits the **schema**, keeps the **rules**, has the labelled **fields**, and breaks no

@@ -591,6 +591,15 @@ for failure in telling_failures(found, rows, n=4):
 # only from **validation** failures: whoever writes rows for failures on the test has no test any more.
 
 # %% [markdown]
+# Now read some yourself. Label an answer before you look at the checker's verdict; *First cause* walks through one kind of failure. The
+# labels are kept only if you name a file for them.
+
+# %%
+from ftlab.widgets import ErrorExplorer
+
+ErrorExplorer(rows, found["rows"], rater="me")
+
+# %% [markdown]
 # ## 11 · Quiz
 
 # %% quiz="05"
