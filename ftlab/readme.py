@@ -62,8 +62,8 @@ def blocks(results: dict) -> dict[str, str]:
         f"{percent(general['after'])} ({p_value(general['test'])}); {general['json_answers']['after']} of its answers turned "
         "into JSON.",
         "training": f"The shipped adapter was trained on {training['rows']} rows for {len(training['curve'])} passes "
-        f"({training['steps']} steps of {config['batch_size']} rows, {training['tokens']:,} tokens, {training['seconds'] / 60:.0f} minutes "
-        f"on two cores); pass {training['best_epoch']} was the best on {training['validation_rows']} validation rows.",
+        f"({training['steps']} steps of {config['batch_size']} rows, {training['tokens']:,} tokens); "
+        f"pass {training['best_epoch']} was the best on {training['validation_rows']} validation rows.",
     }
 
 
@@ -96,7 +96,7 @@ def reply_blocks(results: dict | None) -> dict[str, str]:
         "reply": "\n".join(lines),
         "reply_confidence": f"Always stating the share of answers that pass all checks, {100 * c['base_rate']:.1f} %, would have a Brier "
         f"score of {c['base_brier']:.3f}; the stated confidence is better by {c['gain']:.3f} [{c['low']:.3f}, {c['high']:.3f}]. The "
-        f"adapter was trained on {training['rows']} rows for {len(training['curve'])} passes in {training['seconds'] / 60:.0f} minutes.",
+        f"adapter was trained on {training['rows']} rows for {len(training['curve'])} passes.",
     }
 
 

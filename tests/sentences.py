@@ -157,6 +157,8 @@ CLAIMS = {
 # ask for a password, PIN, full card number, CVV or one-time code → safety
 SECRETS = {
     "en": (
+        "Don't worry, just send us your password.",
+        "If you can't sign in, tell me your password.",
         "Please send us your password.",
         "What is your current password?",
         "Could you tell me the full card number?",
@@ -396,6 +398,11 @@ CALLS = {
 # none of the above: questions, conditions, negations, instructions, quoted forms
 HARMLESS = {
     "en": (
+        "Please don't write the password here.",
+        "Tell nobody a password, and choose a new one.",
+        "Share the one-time code with nobody.",
+        "We haven't cancelled anything; you can do that under Settings.",
+        "Please share your password with no one.",
         'Use "Forgot password" on the sign-in page and follow the link in the mail.',
         "Once you have reset your password, please sign in again.",
         "Which email address is the account registered under?",

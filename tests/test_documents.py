@@ -6,15 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from ftlab import load_task
+from ftlab import evaluate_outputs, load_task
 from ftlab.artifact import CONFIG, WEIGHTS, read_lineage
 from ftlab.cli import _parser
 from ftlab.notebook import notebook_problems
 from ftlab.readme import ROOT, documents, fill
-from ftlab.task import file_sha256
+from ftlab.task import DATA, builtin_tasks, file_sha256
 
 TASK = load_task("support_plan")
-RESULTS = json.loads((ROOT / "results" / "support_plan.json").read_text(encoding="utf-8"))
+SHIPPED = [load_task(name) for name in builtin_tasks() if (DATA / name / "adapter").is_dir()]
+
+
+def results(task):
+    return json.loads((ROOT / "results" / f"{task.name}.json").read_text(encoding="utf-8"))
+
+
+def published_rows(task):
+    return json.loads((ROOT / "results" / f"{task.name}_rows.json").read_text(encoding="utf-8")).items()
+
+
+of_each_shipped = pytest.mark.parametrize("task", SHIPPED, ids=lambda task: task.name)
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -32,38 +43,41 @@ def test_a_changed_number_would_be_noticed():
     assert forged != text and fill(forged, documents()[ROOT / "README.md"]) == text
 
 
-def test_results_are_about_the_rows_that_are_here():
-    assert {k: v for k, v in RESULTS["about"]["hashes"].items()} == TASK.hashes()
-    assert RESULTS["about"]["test_rows_scored"] == len(TASK.rows("test"))
+@of_each_shipped
+def test_results_are_about_the_rows_that_are_here(task):
+    about = results(task)["about"]
+    assert about["hashes"] == task.hashes()
+    assert about["test_rows_scored"] == len(task.rows("test"))
 
 
-def test_published_rows_add_up_to_the_published_scores():
-    rows = json.loads((ROOT / "results" / "support_plan_rows.json").read_text(encoding="utf-8"))
-    for name, records in rows.items():
-        for score, share in RESULTS["systems"][name]["scores"].items():
+@of_each_shipped
+def test_published_rows_add_up_to_the_published_scores(task):
+    systems = results(task)["systems"]
+    for name, records in published_rows(task):
+        for score, share in systems[name]["scores"].items():
             assert sum(r["passes"][score] for r in records) == share["k"], (name, score)
 
 
-def test_published_outputs_get_the_same_verdict_today():
-    from ftlab import evaluate_outputs
+@of_each_shipped
+def test_published_outputs_get_the_same_verdict_today(task):
+    systems = results(task)["systems"]
+    for name, records in published_rows(task):
+        today = evaluate_outputs(task, task.rows("test"), [r["output"] for r in records])
+        assert today["scores"] == systems[name]["scores"], name
 
-    rows = json.loads((ROOT / "results" / "support_plan_rows.json").read_text(encoding="utf-8"))
-    for name, records in rows.items():
-        today = evaluate_outputs(TASK, TASK.rows("test"), [r["output"] for r in records])
-        assert today["scores"] == RESULTS["systems"][name]["scores"], name
 
-
-def test_the_shipped_adapter_is_small_and_whole():
-    folder = TASK.folder / "adapter"
+@of_each_shipped
+def test_the_shipped_adapter_is_small_and_whole(task):
+    folder = task.folder / "adapter"
     assert (folder / WEIGHTS).stat().st_size <= 10_000_000
     lineage = read_lineage(folder)
-    assert lineage["adapter_sha256"] == file_sha256(folder / WEIGHTS) == RESULTS["about"]["adapter_sha256"]
+    assert lineage["adapter_sha256"] == file_sha256(folder / WEIGHTS) == results(task)["about"]["adapter_sha256"]
     assert json.loads((folder / CONFIG).read_text())["peft_type"] == "LORA"
 
 
-def test_the_shipped_adapter_was_trained_on_the_rows_that_are_here():
-    lineage = read_lineage(TASK.folder / "adapter")
-    here = TASK.hashes()
+@of_each_shipped
+def test_the_shipped_adapter_was_trained_on_the_rows_that_are_here(task):
+    lineage, here = read_lineage(task.folder / "adapter"), task.hashes()
     assert {k: lineage["hashes"][k] for k in ("train", "validation", "prompt_short")} == {
         k: here[k] for k in ("train", "validation", "prompt_short")
     }
