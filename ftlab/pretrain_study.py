@@ -29,7 +29,7 @@ from ftlab.train.pretrain_settings import PretrainConfig, check_memory, pretrain
 from ftlab.train.settings import changed, named_profile
 
 WORTH = 0.05  # nats: the smallest difference of losses that is worth having
-SMALL = 16  # the small corpus is this part of the large one
+SMALL = 16  # the small corpus is this part of what a training reads
 NOISE = 0.3  # share of words that noise spoils
 GAPS = (0.25, 0.5, 0.75)  # where in a block a token is left out
 OBJECTIVES = ("next-token", "fill-in-the-middle", "masked")
@@ -133,10 +133,11 @@ def verdict(difference: float, low: float, high: float, by_seed: Sequence[float]
 
 
 def amount_study(bench: Bench, seeds: int) -> dict:
-    """A sixteenth of the text, met many times over, against all of it: equal tokens trained on."""
+    """A sixteenth of the text that can be read, met as many times, against text that is met once at most: equal tokens trained on."""
+    read = min(len(bench.all.train), bench.config.steps * bench.config.batch_blocks)
+    few = replace(bench.all, train=_evenly(bench.all.train, max(1, read // SMALL)))  # evenly from all sources
     arms: dict[str, list[Arm]] = {"small": [], "large": []}
     for config in bench.seeds(seeds):
-        few = replace(bench.all, train=bench.all.train[::SMALL])  # evenly from all sources
         arms["small"].append(bench.arm("small", few, config))
         arms["large"].append(bench.arm("large", bench.all, config))
     return bench.about(seeds) | _compared(arms, "small", "large")
