@@ -205,7 +205,7 @@ PROFILES = {
             train_rows=320,
             general_rows=20,
             validation_rows=16,
-            memory_limit=1640,  # what the allocator holds between blocks, and JupyterLab, come on top
+            memory_limit=1700,  # what the allocator holds between blocks, and JupyterLab, come on top
             eval_batch_size=4,
         ),
         baseline_rows=40,

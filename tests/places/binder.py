@@ -104,9 +104,7 @@ def main() -> int:
                 session(tree, variables, names, limit, out)
             finally:
                 told = "something was killed for its memory" if limit.passed() else "nothing was killed"
-                print(
-                    f"  most that all processes and the files they read took together: {limit.peak_mb():.0f} MB; {told}", flush=True
-                )
+                print(f"  most that all processes held together: {limit.watch.peak_mb:.0f} MB; {told}", flush=True)
         if args.publish:
             publish(json.loads(out.read_text(encoding="utf-8")))
     except Failed as error:
