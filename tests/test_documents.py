@@ -93,11 +93,11 @@ def test_the_data_set_has_the_promised_size_and_kinds():
 
 def test_readme_names_only_commands_that_exist():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    commands = set(re.findall(r"^(?:\.venv/bin/)?ftlab (\w+)", text, re.MULTILINE))
+    commands = set(re.findall(r"^(?:\.venv/bin/)?ftlab ([\w-]+)", text, re.MULTILINE))
     known = next(a for a in _parser()._actions if a.dest == "command").choices
     assert commands and commands <= set(known)
-    targets = set(re.findall(r"`?make (\w+)", text))
-    assert targets - set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)) == set()
+    targets = set(re.findall(r"`?make ([\w-]+)", text))
+    assert targets - set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)) == set()
 
 
 def test_links_in_documents_lead_somewhere():
