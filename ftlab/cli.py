@@ -24,6 +24,7 @@ from ftlab.bench import KINDS as BENCH_KINDS
 from ftlab.device import leave_together
 from ftlab.errors import FtlabError, UsageError
 from ftlab.generate import ENGINES, STOPS
+from ftlab.models import default_profile
 
 SETTINGS = {  # of `ftlab.train.SftConfig`, that options override
     "method": str, "learning_rate": float, "epochs": int, "rank": int, "batch_size": int, "train_rows": int, "max_length": int,
@@ -164,8 +165,6 @@ def _rate(text: str) -> float | str:
 
 
 def _training_options(parser: argparse.ArgumentParser, resume: bool = True, rate: Callable[[str], float | str] = float) -> None:
-    from ftlab.train.settings import default_profile
-
     parser.add_argument("--model", help="tiny, tiny-pretrained, smollm2-135m, a hub id or a local folder (default: the profile's)")
     parser.add_argument("--chat-template", metavar="FILE", help=TEMPLATE_HELP)
     parser.add_argument("--profile", default=default_profile(), help="smoke, cpu (default), small, binder, long or gpu")

@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ftlab.pretrain_cli import add_settings
+
 SETTINGS = {  # of `ftlab.train.continued.ContinueConfig`, that options override; their reasons are printed before training
     "method": (str, "full (every weight; default) or lora"),
     "tokens": (int, "tokens trained on in all, general ones included"),
@@ -33,8 +35,7 @@ def add_commands(commands: Any) -> None:
                        help="the general text: packages (documentation of what is installed here; default), or as --corpus")  # fmt: skip
     train.add_argument("--limit-mb", type=float, default=0, help="megabytes of each text at most (default: 0, all of it)")
     train.add_argument("--profile", default="cpu", help="smoke, tiny (a model that pretrain made) or cpu (default)")
-    for name, (kind, about) in SETTINGS.items():
-        train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{about} (default: the profile's)")
+    add_settings(train, SETTINGS)
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the model, which --model takes anywhere")
     train.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     train.set_defaults(run=_continue, after_stop="Run the same command with --resume to go on.")

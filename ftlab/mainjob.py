@@ -41,7 +41,7 @@ from ftlab.evaluate import (
 )  # fmt: skip
 from ftlab.generate import Generation
 from ftlab.lora import make_trainable
-from ftlab.models import LoadedModel, free_disk, load_model, peak_memory_mb
+from ftlab.models import LoadedModel, default_profile, free_disk, load_model, peak_memory_mb
 from ftlab.outputs import cached_generate
 from ftlab.regress import GeneralPrompt, general_prompts, regression
 from ftlab.rows import Row
@@ -50,7 +50,7 @@ from ftlab.stock import check_quantised, train_trl
 from ftlab.task import Task, file_sha256, stratified
 from ftlab.train import SftConfig, train_sft
 from ftlab.train.loop import make_folder
-from ftlab.train.settings import GPU, METHODS, Profile, decisive, default_profile, profile
+from ftlab.train.settings import GPU, METHODS, Profile, decisive, profile
 
 SHOTS = 4  # worked examples in the few-shot prompt: one each of four classes; more would not fit a small model's attention
 UNTUNED_TOKENS = 96  # limit for untuned answers, which rarely end by themselves; nearly all labelled answers are shorter

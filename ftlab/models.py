@@ -91,6 +91,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("FTLAB_CACHE") or Path.home() / ".cache" / "ftlab").expanduser()
 
 
+def default_profile() -> str:
+    """The profile where none is asked for: what FTLAB_PROFILE says (on Binder, `binder`), else `cpu`."""
+    return os.environ.get("FTLAB_PROFILE") or "cpu"
+
+
 def load_model(name: str = EMBEDDED, *, progress: bool = True, chat_template: str | None = None) -> LoadedModel:
     """Load a model for the CPU in float32.
 

@@ -32,7 +32,7 @@ def add_commands(commands: Any) -> None:
     train = commands.add_parser("pretrain", help="train a small model from nothing on text of this machine, a folder or a data set")
     _text_options(train)
     train.add_argument("--profile", default="cpu", help="smoke or cpu (default)")
-    _settings(train, SETTINGS)
+    add_settings(train, SETTINGS)
     train.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the model, which --model takes anywhere")
     train.add_argument("--resume", action="store_true", help="go on where an interrupted run stopped")
     train.set_defaults(run=_pretrain, after_stop=_AGAIN)
@@ -46,7 +46,7 @@ def add_commands(commands: Any) -> None:
     _text_options(study)
     study.add_argument("--profile", default="cpu", help="smoke or cpu (default); of continued also embedded (smollm2-135m)")
     study.add_argument("--seeds", type=int, help="trainings of each arm (default: 3, and 1 for scaling and embedded)")
-    _settings(study, STUDY_SETTINGS | CONTINUED_SETTINGS)
+    add_settings(study, STUDY_SETTINGS | CONTINUED_SETTINGS)
     study.add_argument(
         "--out",
         type=Path,
@@ -69,7 +69,8 @@ def _text_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit-mb", type=float, default=0, help="megabytes of text at most (default: 0, all of it)")
 
 
-def _settings(parser: argparse.ArgumentParser, settings: dict) -> None:
+def add_settings(parser: argparse.ArgumentParser, settings: dict) -> None:
+    """An option for each setting, {name: (type, what it is)}; left out, it is the profile's."""
     for name, (kind, about) in settings.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"{about} (default: the profile's)")
 

@@ -16,8 +16,9 @@ from ftlab.cli import _parser
 from ftlab.course import badges, build, index, measure
 from ftlab.course.watch import Watch
 from ftlab.errors import DataError, UsageError
+from ftlab.models import default_profile
 from ftlab.notebook import METADATA
-from ftlab.train.settings import PROFILES, default_profile, sft_config
+from ftlab.train.settings import PROFILES, sft_config
 
 HOME = badges.Home("https://github.com/owner/name", "v1.2")
 NOTEBOOKS = sorted(build.NOTEBOOKS.glob("*.ipynb"))

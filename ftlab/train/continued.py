@@ -8,7 +8,7 @@ Large Language Models, for the share of general text against forgetting.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ from ftlab.train.loss import AnswerLoss
 from ftlab.train.memory import Shape, release, step_mb
 from ftlab.train.objectives import Batch
 from ftlab.train.pretrain import TOKENS, WEIGHTS, Pretraining, drop_tokens, finished_model
+from ftlab.train.pretrain_settings import BlockSettings
 from ftlab.train.settings import METHODS, _setting, changed, check_numbers, named_profile, option
 from ftlab.train.workers import Workers
 
@@ -34,7 +35,7 @@ STORED = 5  # times the weights on disk: the model, a checkpoint with two moment
 
 
 @dataclass(frozen=True)
-class ContinueConfig:
+class ContinueConfig(BlockSettings):
     """Continued pretraining. Units stand in the reasons.
 
     Raises:
@@ -70,19 +71,10 @@ class ContinueConfig:
             raise UsageError(f"--method: expected one of {', '.join(WAYS)}, found {self.method!r}.")
         above_0 = ("tokens", "block_tokens", "batch_blocks", "micro_blocks", "learning_rate", "max_grad_norm", "rank", "alpha")
         check_numbers(self, (*above_0, "held_out_blocks", "measurements"), say=option)
-        for name, most in (("warmup", 1), ("general_share", 1), ("weight_decay", 1)):
-            if not 0 <= getattr(self, name) < most:
-                raise UsageError(f"{option(name)}: expected 0 or more and below {most}, found {getattr(self, name)}.")
+        self._check_shares({"warmup": 1, "general_share": 1, "weight_decay": 1})
         if self.block_tokens < 8:
             raise UsageError(f"--block-tokens: expected 8 or more, found {self.block_tokens}.")
-        if self.tokens < self.batch_blocks * self.block_tokens:
-            raise UsageError(
-                f"--tokens: expected one batch at least ({self.batch_blocks} × {self.block_tokens}), found {self.tokens}."
-            )
-
-    @property
-    def steps(self) -> int:
-        return self.tokens // (self.batch_blocks * self.block_tokens)
+        self._check_one_batch()
 
     @property
     def all_tokens(self) -> int:
@@ -97,10 +89,6 @@ class ContinueConfig:
     def decisive(self) -> dict:
         """The settings that the result depends on."""
         return {name: value for name, value in asdict(self).items() if name != "micro_blocks"}
-
-    def explain(self) -> list[str]:
-        """One line per setting: name, value, reason."""
-        return [f"{f.name:>16} = {getattr(self, f.name)!s:<10} {f.metadata['reason']}" for f in fields(self)]
 
 
 PROFILES = {

@@ -36,8 +36,35 @@ SIZES = {  # by parameters with a vocabulary of 2048
 }  # fmt: skip
 
 
+class BlockSettings:
+    """What the settings of every training on blocks of text have in common: steps, reasons, and checks of their numbers."""
+
+    tokens: int
+    block_tokens: int
+    batch_blocks: int
+
+    @property
+    def steps(self) -> int:
+        return self.tokens // (self.batch_blocks * self.block_tokens)
+
+    def explain(self) -> list[str]:
+        """One line per setting: name, value, reason."""
+        return [f"{f.name:>16} = {getattr(self, f.name)!s:<10} {f.metadata['reason']}" for f in fields(self)]
+
+    def _check_shares(self, below: dict[str, float]) -> None:
+        for name, most in below.items():
+            if not 0 <= getattr(self, name) < most:
+                raise UsageError(f"{option(name)}: expected 0 or more and below {most}, found {getattr(self, name)}.")
+
+    def _check_one_batch(self) -> None:
+        if self.tokens < self.batch_blocks * self.block_tokens:
+            raise UsageError(
+                f"--tokens: expected one batch at least ({self.batch_blocks} × {self.block_tokens}), found {self.tokens}."
+            )
+
+
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(BlockSettings):
     """Pretraining from scratch. Units stand in the reasons.
 
     Raises:
@@ -74,17 +101,8 @@ class PretrainConfig:
             raise UsageError(f"--vocabulary: expected {least} (bytes and signs) to 65536, found {self.vocabulary}.")
         if not 8 <= self.block_tokens <= CONTEXT:
             raise UsageError(f"--block-tokens: expected 8 to {CONTEXT}, found {self.block_tokens}.")
-        for name, most in (("warmup", 1), ("fact_share", 0.9), ("weight_decay", 1)):
-            if not 0 <= getattr(self, name) < most:
-                raise UsageError(f"{option(name)}: expected 0 or more and below {most}, found {getattr(self, name)}.")
-        if self.tokens < self.batch_blocks * self.block_tokens:
-            raise UsageError(
-                f"--tokens: expected one batch at least ({self.batch_blocks} × {self.block_tokens}), found {self.tokens}."
-            )
-
-    @property
-    def steps(self) -> int:
-        return self.tokens // (self.batch_blocks * self.block_tokens)
+        self._check_shares({"warmup": 1, "fact_share": 0.9, "weight_decay": 1})
+        self._check_one_batch()
 
     @property
     def mixed_share(self) -> float:
@@ -94,10 +112,6 @@ class PretrainConfig:
     def decisive(self) -> dict:
         """The settings that the result depends on."""
         return {name: value for name, value in asdict(self).items() if name not in FREE}
-
-    def explain(self) -> list[str]:
-        """One line per setting: name, value, reason."""
-        return [f"{f.name:>16} = {getattr(self, f.name)!s:<10} {f.metadata['reason']}" for f in fields(self)]
 
 
 PROFILES = {

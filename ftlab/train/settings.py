@@ -1,11 +1,11 @@
 """Settings of supervised fine-tuning: one dial, the profile, and a reason for each value that is printed before training."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from ftlab.errors import UsageError
+from ftlab.models import default_profile
 
 T = TypeVar("T")
 
@@ -247,11 +247,6 @@ def named_profile(profiles: Mapping[str, T], name: str) -> T:
 
 def profile(name: str) -> Profile:
     return named_profile(PROFILES, name)
-
-
-def default_profile() -> str:
-    """The profile where none is asked for: what FTLAB_PROFILE says (on Binder, `binder`), else `cpu`."""
-    return os.environ.get("FTLAB_PROFILE") or "cpu"
 
 
 def sft_config(profile_name: str | None = None, **changes: Any) -> SftConfig:

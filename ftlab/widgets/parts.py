@@ -1,6 +1,7 @@
 """What the widgets share: text that stays text, a line that says what happens, and a picture for where no widget can be shown."""
 
 import unicodedata
+from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -67,7 +68,7 @@ def side_by_side(*controls: Any) -> Any:
     return ipywidgets.HBox(controls, layout={"flex_flow": "row wrap"})
 
 
-class View:
+class View(ABC):
     """A widget, and what stands in for it.
 
     Attributes:
@@ -79,13 +80,13 @@ class View:
         self.status = ipywidgets.HTML()
         self.box = ipywidgets.VBox()
 
+    @abstractmethod
     def figure(self) -> Figure | None:
         """The state as a picture; None where there is nothing to draw yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def text(self) -> str:
         """The state as plain text."""
-        raise NotImplementedError
 
     def say(self, text: str, *, wrong: bool = False) -> None:
         self.status.value = note(text, wrong=wrong)
