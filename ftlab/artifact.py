@@ -171,6 +171,13 @@ def read_lineage(folder: Path) -> dict:
         raise DataError(f"{path}:{error.lineno}: expected JSON, found a fault: {error.msg}; get the adapter again.") from None
 
 
+def parent_of(adapter: Path | None) -> dict | None:
+    """What a lineage says of the adapter that tuning went on from: how it was tuned, and its weights by hash."""
+    if adapter is None:
+        return None
+    return {"method": read_lineage(adapter).get("method", "sft"), "adapter_sha256": file_sha256(adapter / WEIGHTS)}
+
+
 def adapter_identity(folder: Path) -> str:
     """Hash of the tuned weights and of the settings that say how they apply: an adapter's scale is in no matrix."""
     weights = tuned_file(folder, read_lineage(folder))
@@ -268,6 +275,26 @@ def attach_adapter(loaded: LoadedModel, folder: Path) -> dict:
     loaded.model = adapted
     loaded.adapter_sha256 = adapter_identity(folder)
     return lineage
+
+
+def lora_settings(folder: Path) -> Any:
+    """The settings of the LoRA adapter in `folder`, as peft reads them.
+
+    Raises:
+        UsageError: there is none.
+        DataError: they cannot be read.
+    """
+    from peft import PeftConfig
+
+    if not (folder / CONFIG).exists():
+        raise UsageError(f"--adapter: expected a folder with a LoRA adapter ({CONFIG}), found none in {folder}.")
+    try:
+        settings = PeftConfig.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # peft raises many kinds for a damaged or foreign file
+        raise DataError(f"{folder / CONFIG}: the adapter's settings cannot be read ({_reason(error)}); get it again.") from None
+    if settings.peft_type.value != "LORA":
+        raise UsageError(f"--adapter: expected a LoRA adapter to go on from, found {settings.peft_type.value} in {folder}.")
+    return settings
 
 
 def checked_lineage(loaded: LoadedModel, folder: Path, *, scores: bool = False) -> dict:

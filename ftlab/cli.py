@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train an adapter, or with --method full all weights")
     train.add_argument("--task", required=True, help="a built-in task or a task folder")
     _training_options(train, rate=_rate)
+    train.add_argument("--adapter", type=Path, help="adapter to go on from, of this task or another (default: new matrices)")
     train.add_argument("--out", type=Path, required=True, help="folder for the adapter (or model)")
     train.add_argument(
         "--trainer",
@@ -245,6 +246,10 @@ def _train(args: argparse.Namespace) -> None:
             "--trainer trl (which --profile gpu and several processes take): expected no --resume, since trl's trainer keeps no "
             "checkpoints here; leave it out."
         )
+    if args.adapter and (by_trl or args.method == "qlora" or args.learning_rate == "auto"):
+        raise UsageError(
+            "--adapter: expected our own trainer and a given rate, found trl's or --learning-rate auto; leave one of them out."
+        )
     task, settings, auto = load_task(args.task), profile(args.profile), args.learning_rate == "auto"
     config = sft_config(args.profile, **_overrides(args) | ({"learning_rate": None} if auto else {}))
     check_quantised(config)
@@ -263,7 +268,7 @@ def _train(args: argparse.Namespace) -> None:
         if is_main():
             print(f"{args.out}: the adapter after the last pass; score it with ftlab eval --adapter {args.out}")
         return
-    lineage = train_adapter(task, loaded, config, args.out, profile_name=args.profile, resume=args.resume)
+    lineage = train_adapter(task, loaded, config, args.out, profile_name=args.profile, adapter=args.adapter, resume=args.resume)
     training = lineage["training"]
     best = next(point for point in training["curve"] if point["epoch"] == training["best_epoch"])
     what = "model" if config.method == "full" else "adapter"

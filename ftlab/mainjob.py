@@ -18,6 +18,7 @@ from ftlab.artifact import (
     adapter_identity,
     apply_adapter,
     lineage_origin,
+    parent_of,
     read_lineage,
     read_tuned,
     tuned_file,
@@ -51,6 +52,7 @@ from ftlab.task import Task, file_sha256, stratified
 from ftlab.train import SftConfig, train_sft
 from ftlab.train.loop import make_folder
 from ftlab.train.settings import GPU, METHODS, Profile, decisive, profile
+from ftlab.train.sft import going_on
 
 SHOTS = 4  # worked examples in the few-shot prompt: one each of four classes; more would not fit a small model's attention
 UNTUNED_TOKENS = 96  # limit for untuned answers, which rarely end by themselves; nearly all labelled answers are shorter
@@ -303,6 +305,7 @@ def train_adapter(
     folder: Path,
     *,
     profile_name: str,
+    adapter: Path | None = None,
     resume: bool = False,
     by_loss: bool = False,
     say: Callable[[str], None] = print,
@@ -313,6 +316,7 @@ def train_adapter(
     A folder that holds a finished one of the same origin is kept as it is. qlora is trained by trl, see `train_trl`.
 
     Args:
+        adapter: an adapter to go on from, with its rank and scale, instead of new matrices.
         by_loss: choose the pass by validation loss, without answering validation rows after each.
 
     Returns:
@@ -325,7 +329,9 @@ def train_adapter(
     check_quantised(config)
     if config.method == "qlora":
         config = replace(config, text_weight=1.0)  # the only one that trl knows
-    origin = lineage_origin(task, loaded, config, profile_name)
+    if adapter:
+        config = going_on(config, adapter)
+    origin = lineage_origin(task, loaded, config, profile_name) | {"parent": parent_of(adapter)}
     if resume and (done := finished(folder, origin)):
         say(f"{folder} holds this adapter already: not trained again.")
         apply_kept(loaded, folder, config)
@@ -338,7 +344,8 @@ def train_adapter(
     def score(model: LoadedModel) -> dict:
         return curve_scores(task, model, held_out, config)
 
-    training = train_sft(task, loaded, config, folder, resume=resume, score=None if by_loss else score, progress=progress)
+    options = {"adapter": adapter, "resume": resume, "progress": progress}
+    training = train_sft(task, loaded, config, folder, score=None if by_loss else score, **options)
     training["validation_rows"] = len(task.rows("validation") if by_loss else held_out)
     write_lineage(folder, origin | {"training": training})
     return read_lineage(folder)

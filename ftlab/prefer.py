@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.artifact import (
-    WEIGHTS,
     apply_adapter,
     attach_adapter,
     lineage_origin,
-    read_lineage,
+    parent_of,
     save_adapter_weights,
     write_lineage,
 )
@@ -110,13 +109,6 @@ def pair_rows(pairs: Sequence[Preference]) -> list[Row]:
     if problems:
         raise DataError(f"{len(problems)} pair(s) cannot serve as labelled rows; mend each of these:", problems)
     return rows
-
-
-def parent_of(adapter: Path | None) -> dict | None:
-    """What the lineage says of the adapter that tuning went on from."""
-    if adapter is None:
-        return None
-    return {"method": read_lineage(adapter).get("method", "sft"), "adapter_sha256": file_sha256(adapter / WEIGHTS)}
 
 
 def tune_on_pairs(

@@ -45,7 +45,7 @@ def add_commands(commands: Any) -> None:
                        help="amount, noise, diversity, fill, scaling or all of these; or continued")  # fmt: skip
     _text_options(study)
     study.add_argument("--profile", default="cpu", help="smoke or cpu (default); of continued also embedded (smollm2-135m)")
-    study.add_argument("--seeds", type=int, help="trainings of each arm (default: 3, and 1 for scaling and embedded)")
+    study.add_argument("--seeds", type=int, help="trainings of each arm (default: 5; continued: 3; scaling and embedded: 1)")
     add_settings(study, STUDY_SETTINGS | CONTINUED_SETTINGS)
     study.add_argument(
         "--out",

@@ -19,7 +19,7 @@ from typing import Any
 from ftlab.corpus import HELD_OUT, Corpus
 from ftlab.errors import DataError, UsageError
 from ftlab.models import quiet_transformers, tune_cpu
-from ftlab.stats import crossed_bootstrap
+from ftlab.stats import crossed_bootstrap, t_interval
 from ftlab.train.blocks import Blocks, make_blocks, read_blocks, write_tokens
 from ftlab.train.kept import read_kept, write_kept
 from ftlab.train.measures import block_losses
@@ -29,6 +29,7 @@ from ftlab.train.pretrain_settings import PretrainConfig, check_memory, pretrain
 from ftlab.train.settings import changed, named_profile
 
 WORTH = 0.05  # nats: the smallest difference of losses that is worth having
+SEEDS = 5  # trainings of each arm
 SMALL = 16  # the small corpus is this part of what a training reads
 NOISE = 0.3  # share of words that noise spoils
 GAPS = (0.25, 0.5, 0.75)  # where in a block a token is left out
@@ -67,7 +68,9 @@ class Bench:
         quiet_transformers()
         check_memory(config)
         self.corpus, self.out, self.config, self.say = corpus, out, config, say
-        self.all = make_blocks(corpus, config, out / "text")
+        text = make_blocks(corpus, config, out / "text")
+        self.all = replace(text, held_out=_evenly(text.held_out, min(config.held_out_blocks, len(text.held_out))))
+        self.tested = hashlib.sha256(self.all.held_out.tobytes()).hexdigest()
         if len(self.all.train) < SMALL * 2:
             raise DataError(f"--corpus: expected {SMALL * 2} blocks of text for a study, found {len(self.all.train)}; add text.")
 
@@ -79,13 +82,13 @@ class Bench:
             measure: what else to note of the trained model, as JSON can hold it.
         """
         identity = {"corpus": self.corpus.sha256, "tokenizer": blocks.tokenizer_sha256, "arm": name, "blocks": len(blocks.train)}
+        identity["tested"] = self.tested
         key = hashlib.sha256(json.dumps(identity | config.decisive()).encode()).hexdigest()
         folder = self.out / f"{name}-{config.size}-{config.tokens}-{config.seed}"
         found = read_kept(folder / "arm.json", key)
         if found is None:
             run = pretrain_on(blocks, config, folder, corpus_sha256=key, resume=True, progress=False)
-            held_out = blocks.held_out[: config.held_out_blocks]
-            losses = block_losses(run.model, held_out, config.objective, run.ids).tolist()
+            losses = block_losses(run.model, self.all.held_out, config.objective, run.ids).tolist()
             control = run.curve[-1].get("recall", {}).get("control", {})
             more = measure(run.model, blocks) if measure else {}
             found = {"losses": losses, "control": control, "summary": run.summary() | {"curve": []}, "more": more}
@@ -101,7 +104,7 @@ class Bench:
         """What every results file says of how it came about."""
         return {
             "corpus": self.corpus.manifest["corpus"], "corpus_sha256": self.corpus.sha256, "config": self.config.decisive(),
-            "seeds": seeds, "worth_nats": WORTH, "held_out_blocks": min(self.config.held_out_blocks, len(self.all.held_out)),
+            "seeds": seeds, "worth_nats": WORTH, "held_out_blocks": len(self.all.held_out),
         }  # fmt: skip
 
 
@@ -113,12 +116,14 @@ def effect(worse: Sequence[Sequence[float]], better: Sequence[Sequence[float]], 
         worth: the smallest difference that is worth having.
 
     Returns:
-        {"difference", "low", "high" (95 %, over seeds and blocks), "by_seed", "verdict"}. The verdict is about this scale only; with
-        few seeds the interval knows little of the noise between trainings, so it also asks that every seed points the same way.
+        {"difference", "low", "high" (95 %), "by_seed", "verdict"}. The interval is the wider at each end of two: the bootstrap over seeds
+        and blocks, which is too narrow for the noise between few trainings, and Student's t of the seeds' means (none of a single
+        seed). The verdict is about this scale only, and also asks that every seed points the same way.
     """
     differences = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(worse, better, strict=True)]
-    low, high = crossed_bootstrap(differences)
     by_seed = [mean(row) for row in differences]
+    (low, high), (low_t, high_t) = crossed_bootstrap(differences), t_interval(by_seed)
+    low, high = min(low, low_t), max(high, high_t)
     found = {"difference": mean(by_seed), "low": low, "high": high, "by_seed": by_seed}
     return found | {"verdict": verdict(mean(by_seed), low, high, by_seed, worth)}
 
@@ -208,10 +213,10 @@ def _held_out_of(bench: Bench, sources: Sequence[str], name: str) -> Any:
     path = bench.out / f"held_out_{name}.bin"
     texts = (d.text for d in bench.corpus.documents(HELD_OUT, sources))
     write_tokens(bench.all.tokenizer, texts, path)
-    blocks = read_blocks(path, bench.config.block_tokens)[: bench.config.held_out_blocks]
+    blocks = read_blocks(path, bench.config.block_tokens)
     if not len(blocks):
         raise DataError(f"pretrain-study diversity: expected held-out text of {', '.join(sources[:3])}, found none; add text.")
-    return blocks
+    return _evenly(blocks, min(bench.config.held_out_blocks, len(blocks)))
 
 
 def _compared(arms: dict[str, list[Arm]], worse: str, better: str) -> dict:
@@ -428,7 +433,7 @@ def pretrain_study(
     """One of `KINDS`, or "all", on a corpus; arms and text are kept in `out`.
 
     Args:
-        seeds: trainings of each arm; by default three, and one of each point of the scaling study.
+        seeds: trainings of each arm; by default five, and one of each point of the scaling study.
         changes: settings of `PretrainConfig` other than the profile's.
 
     Raises:
@@ -447,7 +452,7 @@ def pretrain_study(
         if name == "scaling":
             found[name] = scaling_study(bench, seeds or 1, *SCALES[profile_name])
         else:
-            found[name] = STUDIES[name](bench, seeds or 3)
+            found[name] = STUDIES[name](bench, seeds or SEEDS)
     return found
 
 

@@ -17,6 +17,7 @@ from ftlab.artifact import (
     apply_adapter,
     checked_lineage,
     lineage_origin,
+    parent_of,
     read_adapter,
     read_lineage,
     save_adapter_weights,
@@ -27,7 +28,7 @@ from ftlab.generate import encode_example
 from ftlab.lora import add_scoring_lora
 from ftlab.mainjob import finished
 from ftlab.models import EMBEDDED, TINY, LoadedModel
-from ftlab.prefer import PAIRS, PAIRS_TEST, parent_of, split_pairs, task_pairs
+from ftlab.prefer import PAIRS, PAIRS_TEST, split_pairs, task_pairs
 from ftlab.stats import calibration, mcnemar_exact, share
 from ftlab.task import Task, file_sha256
 from ftlab.train.loop import make_folder

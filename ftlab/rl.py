@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ftlab.artifact import attach_adapter, lineage_origin, read_lineage, save_adapter_weights, write_lineage
+from ftlab.artifact import attach_adapter, lineage_origin, parent_of, read_lineage, save_adapter_weights, write_lineage
 from ftlab.checks import RUNGS
 from ftlab.errors import DataError, UsageError
 from ftlab.evaluate import evaluate_outputs
@@ -21,7 +21,6 @@ from ftlab.generate import encode_prompt, generate
 from ftlab.lora import add_lora
 from ftlab.mainjob import finished
 from ftlab.models import EMBEDDED, TINY, LoadedModel, load_model
-from ftlab.prefer import parent_of
 from ftlab.rows import Row
 from ftlab.sample import Sampling
 from ftlab.stats import share

@@ -161,6 +161,15 @@ def test_another_class_where_only_values_differ_is_a_conflict(clean_folder):
     assert ("conflict", "train.jsonl:10") in kinds(clean_folder)
 
 
+def test_a_value_that_decides_is_no_conflict_where_the_writer_calls_the_row_a_twin(clean_folder):
+    first = varied("train")[0]
+    twin = {"id": "twin", "input": first["input"].replace("1001", "7"), "output": {"intent": "login", "number": "7", "say": "Hm."}}
+    write(clean_folder, "train", [*varied("train"), twin | {"tags": ["twin"]}])
+    assert ("conflict", "train.jsonl:10") not in kinds(clean_folder)
+    found = check_sets(load_sets(clean_folder), Limits(similarity=0.5))["findings"]
+    assert [f["where"] for f in found if f["kind"] == "twin"] == ["train.jsonl:10"]
+
+
 def test_a_twin_whose_words_differ_is_only_to_be_looked_at(clean_folder):
     first = varied("train")[0]
     twin = first | {

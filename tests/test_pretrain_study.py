@@ -68,6 +68,16 @@ def test_an_effect_is_judged_by_size_interval_and_seeds(gain, expected):
     assert found["verdict"] == expected
 
 
+def test_trainings_that_differ_by_luck_alone_are_rarely_called_an_effect():
+    """An A/A comparison: both arms are the same, and only each training's luck moves all its losses."""
+    draw, shown = random.Random(1), 0
+    for _ in range(100):
+        blocks = [draw.gauss(4, 0.5) for _ in range(30)]
+        arms = [[[x + luck for x in blocks] for luck in (draw.gauss(0, 0.1) for _ in range(3))] for _ in range(2)]
+        shown += study.effect(*arms)["verdict"] in ("shown", "the other way round")
+    assert shown <= 8  # 5 of a hundred are expected
+
+
 def test_one_seed_that_points_elsewhere_forbids_a_verdict():
     assert study.verdict(0.3, 0.1, 0.5, [0.5, 0.5, -0.1]) == "not shown: too small to tell"
 

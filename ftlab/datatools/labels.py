@@ -9,6 +9,8 @@ from ftlab.datatools.similar import words
 from ftlab.rows import Row
 from ftlab.task import Task
 
+TWIN = "twin"  # the tag of a row that stands near another one with another answer, on purpose
+
 
 class Suspect(NamedTuple):
     """A row whose label the others speak against."""
@@ -29,11 +31,14 @@ def conflict(task: Task, a: Row, b: Row, skeletons: tuple[str, str]) -> str:
     """Why the labels of two alike rows contradict each other, or "".
 
     They do if the messages are the same, sign for sign, and the answers are not, or if they differ in nothing but values and yet have
-    another class. Twins that differ in a word may well differ in the answer.
+    another class. Twins that differ in a word may well differ in the answer; so may twins that differ in a value which decides (a day
+    inside and one outside a limit), where one of them carries the tag `twin`, by which its writer says that this is meant.
     """
     if signs(a) == signs(b):
         return "" if same_answer(task, a, b) else "the messages are the same, the answers are not"
     labels = [row.output.get(task.class_field) for row in (a, b)]
+    if TWIN in a.tags or TWIN in b.tags:
+        return ""
     if skeletons[0] == skeletons[1] and words(a.text) != words(b.text) and labels[0] != labels[1]:
         return f"the messages differ in values only, but one is {labels[0]}, the other {labels[1]}"
     return ""

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ftlab.artifact import adapter_identity, attach_adapter, lora_settings
 from ftlab.errors import DataError, UsageError
 from ftlab.generate import encode_example
 from ftlab.lora import make_trainable
@@ -79,15 +80,20 @@ def mean_loss(answer_loss: AnswerLoss, examples: Sequence[Example], micro_tokens
     return total / count
 
 
-def sft_run(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, resume: bool = False) -> tuple[Run, Plan | None]:
+def sft_run(
+    task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, adapter: Path | None = None, resume: bool = False
+) -> tuple[Run, Plan | None]:
     """A run that is ready for its first step: rows encoded, general rows answered, memory planned, `loaded` made trainable.
+
+    Args:
+        adapter: the adapter to go on from, of which `config` must have come from `going_on`.
 
     Returns:
         (the run, the memory plan; None for architectures that no estimate is made for).
 
     Raises:
-        UsageError: `out` cannot be made or is the base model's own folder, there is too little memory (says what to lower), or the method
-            is qlora, which `ftlab.stock.train_trl` trains.
+        UsageError: `out` cannot be made or is the base model's own folder, there is too little memory (says what to lower), the method
+            is qlora, which `ftlab.stock.train_trl` trains, or `adapter` is not of the settings' kind.
         DataError: over-length rows, a checkpoint of another run, or too little disk.
     """
     if config.method == "qlora":
@@ -98,7 +104,8 @@ def sft_run(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, re
     examples = encode_rows(task, rows, loaded.tokenizer, config.max_length, config.text_weight)
     check_context(loaded, rows, examples, config.max_new_tokens)
     prefix = shared_prefix(examples)
-    origin = {"config": decisive(asdict(config)), "task": task.hashes(), "base": loaded.sha256}
+    start = adapter_identity(adapter) if adapter else None
+    origin = {"config": decisive(asdict(config)), "task": task.hashes(), "base": loaded.sha256, "start": start}
     # before anything is generated: too little memory is said at once, and what generating takes is not counted as held
     lengths = [*examples.lengths, longest_rehearsal(loaded, config.general_rows, config.max_length)]
     plan = plan_training(loaded, lengths, config, last_layers=config.last_layers, method=config.method)
@@ -106,7 +113,10 @@ def sft_run(task: Task, loaded: LoadedModel, config: SftConfig, out: Path, *, re
         config = replace(config, micro_tokens=plan.micro_tokens)
     keep = out / REHEARSAL
     examples.extend(rehearsal_examples(loaded, config.general_rows, keep, config.max_length, batch_size=config.eval_batch_size))
-    loaded.model = make_trainable(loaded.model, config)
+    if adapter:
+        attach_adapter(loaded, adapter)  # now, because the untuned model had to answer the general rows
+    else:
+        loaded.model = make_trainable(loaded.model, config)
     run = Run(
         loaded.model,
         config,
@@ -140,12 +150,31 @@ def check_folder(loaded: LoadedModel, config: SftConfig, out: Path) -> None:
     free_disk(out, STORED * sum(p.numel() * p.itemsize for p in loaded.model.parameters()))
 
 
+def going_on(config: SftConfig, adapter: Path) -> SftConfig:
+    """The settings of a training that goes on from an adapter: with its rank, scale and kind, since its matrices are what is tuned.
+
+    Raises:
+        UsageError: no adapter there, or one of another method than plain or rank-stabilised LoRA on all layers.
+        DataError: its settings cannot be read.
+    """
+    kind = lora_settings(adapter)
+    method = "rslora" if kind.use_rslora else "lora"
+    if config.method not in ("lora", "rslora") or kind.use_dora or kind.layers_to_transform:
+        found = "dora" if kind.use_dora else "lora-last" if kind.layers_to_transform else method
+        raise UsageError(
+            f"--adapter {adapter}: expected lora or rslora on all layers, of the adapter and as --method, found {found} and "
+            f"{config.method}; choose another adapter, or leave out --method."
+        )
+    return replace(config, method=method, rank=kind.r, alpha=kind.lora_alpha)
+
+
 def train_sft(
     task: Task,
     loaded: LoadedModel,
     config: SftConfig,
     out: Path,
     *,
+    adapter: Path | None = None,
     resume: bool = False,
     score: Callable[[LoadedModel], dict] | None = None,
     progress: bool = True,
@@ -156,6 +185,8 @@ def train_sft(
         loaded: the base model; on return its `model` is a peft model that carries the best adapter, or itself tuned in full.
         out: folder for adapter_model.safetensors and adapter_config.json (full: what `load_model` takes) and checkpoint.safetensors (for
             resuming; removed at the end).
+        adapter: the adapter whose matrices are tuned further, instead of new ones; `config` comes from `going_on` then. Tuning on a
+            related task first is worth most where the task's own rows are few: Phang et al. (2018), Sentence Encoders on STILTs.
         resume: go on from the checkpoint in `out`, which must come from the same settings and rows.
         score: scores generated text after each pass; returns numbers with the key "strict" (higher is better). Without it the
             negative validation loss decides.
@@ -172,7 +203,7 @@ def train_sft(
     out = Path(out)
     held_out = encode_rows(task, task.rows("validation"), loaded.tokenizer, config.max_length)
     check_context(loaded, task.rows("validation"), held_out, config.max_new_tokens)
-    run, plan = sft_run(task, loaded, config, out, resume=resume)
+    run, plan = sft_run(task, loaded, config, out, adapter=adapter, resume=resume)
     if plan and progress:
         print(plan, flush=True)
 
