@@ -70,5 +70,13 @@ bench: install  ## our path against the stock one, and how cost grows (about an 
 	$(BIN)/ftlab bench cost --json results/cost.json
 	$(BIN)/python -m ftlab.readme
 
+.PHONY: studies
+studies: install  ## what pretraining, a pretrained start and each way of tuning do: every number of docs/experiments.md's tables (hours, resumable)
+	$(BIN)/ftlab pretrain-study all --out runs/pretrain-study --json results/pretrain.json
+	$(BIN)/ftlab pretrain-study continued --out runs/pretrain-study --json results/continued.json
+	$(BIN)/ftlab study head-start --model tiny-pretrained --json results/head_start.json
+	$(BIN)/ftlab study methods --json results/methods.json
+	$(BIN)/python -m ftlab.readme
+
 clean:  ## remove runs and build files, keep the environment and the model cache
 	rm -rf runs build dist .pytest_cache .ruff_cache .hypothesis
