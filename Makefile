@@ -72,8 +72,8 @@ bench: install  ## our path against the stock one, and how cost grows (about an 
 
 .PHONY: studies
 studies: install  ## what pretraining, a pretrained start and each way of tuning do: every number of docs/experiments.md's tables (hours, resumable)
-	$(BIN)/ftlab pretrain-study all --out runs/pretrain-study --json results/pretrain.json
-	$(BIN)/ftlab pretrain-study continued --out runs/pretrain-study --json results/continued.json
+	$(BIN)/ftlab pretrain-study all --out runs/pretrain-study --json results/pretrain.json --figures results/figures
+	$(BIN)/ftlab pretrain-study continued --out runs/pretrain-study --json results/continued.json --figures results/figures
 	$(BIN)/ftlab study head-start --model tiny-pretrained --json results/head_start.json
 	$(BIN)/ftlab study methods --json results/methods.json
 	$(BIN)/python -m ftlab.readme

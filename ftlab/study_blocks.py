@@ -32,12 +32,19 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
 
 
+def _figure(drawn: Any, name: str) -> str:
+    """The figure of that name in results/figures, which the study's command draws, with what it says."""
+    return f"![{drawn.get_label()}](../results/figures/{name}.png)"
+
+
 def _effect(e: dict) -> list[str]:
     return [f"{e['difference']:+.3f} [{e['low']:+.3f}, {e['high']:+.3f}]", e["verdict"]]
 
 
 def pretrain_effects(studies: dict[str, dict]) -> str:
     """Each comparison at equal compute, with its interval and verdict."""
+    from ftlab.plots.pretraining import effects
+
     if not studies:
         return UNSTUDIED
     rows = [
@@ -51,11 +58,14 @@ def pretrain_effects(studies: dict[str, dict]) -> str:
         f"{one['held_out_blocks']} held-out blocks; differences in nats per token, at least {one['worth_nats']:g} to be worth having."
     )
     passed = "passed" if all(found["control_passed"] for found in studies.values()) else "NOT passed in each"
-    return f"{about}\n\n{_table(['study', 'compared', 'difference [95 %]', 'verdict'], rows)}\n\nThe positive control was {passed}."
+    table = _table(["study", "compared", "difference [95 %]", "verdict"], rows)
+    return f"{about}\n\n{_figure(effects(studies), 'effects')}\n\n{table}\n\nThe positive control was {passed}."
 
 
 def scaling(found: dict) -> str:
     """The fitted law and the bill of larger models."""
+    from ftlab.plots.pretraining import scaling as curves
+
     law = found["law"]
     told = ", ".join(f"{name} {law[name]['value']:.2f} [{law[name]['low']:.2f}, {law[name]['high']:.2f}]" for name in ("a", "b"))
     machines = list(found["bill"][0]["hours"])
@@ -65,9 +75,10 @@ def scaling(found: dict) -> str:
     ]
     sizes = sorted({p["parameters"] for p in found["points"]})
     return (
-        f"{law['points']} trainings of {_short(sizes[0])} to {_short(sizes[-1])} parameters; the exponents of loss over parameters and "
-        f"over tokens are {told}; error of log(loss) {law['error']:.3f}. The bill by 6 × parameters × tokens, at the speed measured "
-        "here:\n\n" + _table(["model", "tokens", "why so many", *machines], rows)
+        f"{_figure(curves(found), 'scaling')}\n\n{law['points']} trainings of {_short(sizes[0])} to {_short(sizes[-1])} parameters; the "
+        f"exponents of loss over parameters and over tokens are {told}; error of log(loss) {law['error']:.3f}. "
+        "The bill by 6 × parameters × tokens, at the speed measured here:\n\n"
+        + _table(["model", "tokens", "why so many", *machines], rows)
     )
 
 
@@ -97,6 +108,8 @@ def head_start(found: dict) -> str:
 
 def continued(found: dict) -> str:
     """Losses before and after, scores of the arms, and the effects."""
+    from ftlab.plots.continued import continued_effects
+
     lines = [
         [arm, text, f"{loss['before']:.3f}", f"{loss['after']:.3f}"]
         for arm, losses in found["losses"].items()
@@ -114,6 +127,7 @@ def continued(found: dict) -> str:
     effects = [[name, *_effect(e)] for name, e in found["effects"].items()]
     return "\n\n".join(
         [
+            _figure(continued_effects(found), "continued"),
             f"{found['model'].capitalize()}, task `{found['task']}`, {found['seeds']} seeds, {found['test_rows']} test rows.",
             _table(["arm", "text", "loss before, nats", "after"], lines),
             _table(["SFT rows", "arm", *(f"{name}, %" for name in found["scores"])], arms),

@@ -2,7 +2,7 @@
 
 from ftlab import study_blocks
 
-EFFECT = {"difference": 0.25, "low": 0.125, "high": 0.5, "verdict": "shown"}
+EFFECT = {"difference": 0.25, "low": 0.125, "high": 0.5, "by_seed": [0.25], "verdict": "shown"}
 
 
 def test_what_has_no_results_says_how_to_get_them():
@@ -20,10 +20,11 @@ def test_effects_stand_with_interval_verdict_and_control():
 
 
 def test_the_bill_is_told_in_units_to_read():
-    law = {"points": 16, "error": 0.01} | {name: {"value": 0.3, "low": 0.2, "high": 0.4} for name in ("a", "b")}
+    law = {"points": 16, "error": 0.01} | {name: {"value": 0.3, "low": 0.2, "high": 0.4} for name in ("floor", "A", "a", "B", "b")}
+    points = [{"parameters": n, "tokens": 1000, "loss": 3.0} for n in (100_000, 1_500_000)]
     hours = {"this machine": 876_600.0, "one GPU": 100.0, "1024 GPUs": 0.1}
     found = {
-        "law": law, "points": [{"parameters": 100_000}, {"parameters": 1_500_000}],
+        "law": law, "points": points,
         "bill": [{"model": "135M", "tokens": 2.7e9, "why": "20 a parameter", "hours": hours}],
     }  # fmt: skip
     said = study_blocks.scaling(found)
