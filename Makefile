@@ -54,14 +54,16 @@ test-binder: install  ## what Binder would do, in a fresh environment, and every
 test-colab: install  ## the first cell and two notebooks where torch and numpy were there before and must stay as they are
 	$(BIN)/python tests/places/colab.py
 
-results: install  ## every number that README quotes: the shipped adapter and all baselines on the whole test set (about 15 minutes)
+results: install  ## every number that README quotes: the shipped adapters and all baselines on the whole test sets (about half an hour)
 	$(BIN)/ftlab run support_plan --profile long --adapter data/support_plan/adapter --out runs/results --publish results --resume
+	$(BIN)/ftlab run support_reply --profile long --adapter data/support_reply/adapter --out runs/results_reply --publish results --resume
 	$(BIN)/ftlab study noise --json results/noise.json
 	$(BIN)/ftlab study fresh --json results/fresh.json
 	$(BIN)/python -m ftlab.readme
 
-adapter: install  ## train the shipped adapter again (about two hours)
+adapter: install  ## train the shipped adapters again, the second task's from the first's (about four hours)
 	$(BIN)/ftlab train --task support_plan --profile long --out runs/adapter --resume
+	$(BIN)/ftlab train --task support_reply --profile long --adapter runs/adapter --out runs/adapter_reply --resume
 
 bench: install  ## our path against the stock one, and how cost grows (about an hour on a quiet machine)
 	$(BIN)/ftlab bench all --json results/bench.json
