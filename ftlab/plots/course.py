@@ -17,7 +17,10 @@ SEES = {"answer": "o", "message": "s", "label": "^", "people": "D"}  # what deci
 
 def deciders(checks: Sequence[dict], people: Sequence[str] = ()) -> Figure:
     """Each check of a task (`checks.checklist`) by what it has to see beside the answer, and what only people decide."""
-    lines = [(f"{c['rung']}: {c['code']}", c["sees"]) for c in checks] + [(wish, "people") for wish in people]
+    often = Counter((c["rung"], c["code"]) for c in checks)  # one name may stand for checks of several fields
+    where = [f" ({c['path']})" if often[c["rung"], c["code"]] > 1 else "" for c in checks]
+    lines = [(f"{c['rung']}: {c['code']}{place}", c["sees"]) for c, place in zip(checks, where, strict=True)]
+    lines += [(wish, "people") for wish in people]
     counts = {kind: sum(sees == kind for _, sees in lines) for kind in SEES}
     heads = ("the answer\nalone", "… and the\nmessage", "… and the\nlabel", "only\npeople")
     figure, (axes,) = new_figure(1.2 + 0.3 * len(lines))
@@ -319,7 +322,9 @@ def coverage_map(coverage: dict, axis: str = "tag") -> Figure:
     title = f"Rows of {coverage['name']}, {coverage['file']}, n = {coverage['rows']} (darker: more; crossed: none)"
     empty = [f"{label} + {name}" for label in down for name in names if not counts[label, name]]
     alt = f"{title}. Empty: {', '.join(empty) or 'no cell'}."
-    return described(_table(table, down, names, title, lambda n: str(n) if n else "×"), alt)
+    figure = _table(table, down, names, title, lambda n: str(n) if n else "×")
+    figure.axes[0].set_xlabel({"class": "class", "tag": "kind of row", "lang": "language", "words": "words of the message"}[axis])
+    return described(figure, alt)
 
 
 def found_table(found: Mapping[str, Mapping[str, int]], each: int, kinds: Sequence[str]) -> Figure:
