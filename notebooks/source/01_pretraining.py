@@ -94,7 +94,8 @@ for token, chance in next_tokens(loaded.model, loaded.tokenizer, "Returns the nu
 # %% [markdown]
 # **Your turn.** A click on a token goes on with it, and the model is asked again. *Temperature* evens the chances out (above 1)
 # or sharpens them (below 1); *Draw one* leaves the choice to chance, and *Back* takes it back. *Can you make it write a
-# sentence that makes sense?* (Where widgets are not shown, a picture of the beginning stands here.)
+# sentence that makes sense?* (The chances differ a little from those above: there the model was also told that a text begins
+# with these words. Where widgets are not shown, a picture of the beginning stands here.)
 
 # %%
 from ftlab.widgets import NextTokens
