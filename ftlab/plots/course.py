@@ -300,7 +300,10 @@ def group_shares(groups: Mapping[str, Share], title: str, xlabel: str) -> Figure
         markersize=8, capsize=3, clip_on=False, zorder=3,
     )  # fmt: skip
     for y, s in enumerate(shares):
-        axes.text(100 * s["share"], y + 0.2, f"{100 * s['share']:.1f}", ha="center", va="bottom", fontsize=9)
+        axes.text(
+            100 * s["share"], y + 0.2, f"{100 * s['share']:.1f}", ha="center", va="bottom", fontsize=9,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},  # at 0 the axis would run through the number
+        )  # fmt: skip
     labels = [f"{name} (n = {share.n})" for name, share in reversed(groups.items())]
     axes.set_yticks(range(len(shares)), labels=labels, parse_math=False)
     axes.grid(axis="y", visible=False)

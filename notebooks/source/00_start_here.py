@@ -97,8 +97,9 @@ playground
 # %% [markdown]
 # ## 3 · Not one message: the frozen test set
 #
-# The stored results below are from all rows of the test set, which was frozen by its hash before the first training. *Your guess: which
-# is harder for the tuned model, the form or the content?*
+# The stored results below are from all rows of the test set. It was frozen before the first training: its hash, a fingerprint
+# of the file, was written down, so that no change goes unnoticed. *Your guess: which is harder for the tuned model, the form or
+# the content?*
 
 # %%
 # restart here
@@ -118,7 +119,7 @@ print(results["about"]["test_rows_scored"], "test rows,", results["about"]["mode
 # carries its **95 % interval**: the range in which the share may well lie for all messages of this kind, of which these rows
 # are a sample.
 
-# %%
+# %% tags=["picture"]
 show(plots.score_bars(results))
 
 # %% [markdown]
