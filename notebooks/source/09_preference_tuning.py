@@ -415,7 +415,7 @@ print(advantages([1.0, 0.0, 0.0, 1.0], group=4), advantages([1.0, 1.0, 1.0, 1.0]
 
 # %% [markdown]
 # Nothing: only differences teach. The first reward is the wish of section 7, *closed tickets*: 1 if the reply holds `"action":
-# "answer"`. Its inventor thinks of happy customers. *Guess both lines for ten steps: the reward, and the strict score of the same
+# "answer"`. Its inventor thinks of happy customers. *Guess both lines for nine steps: the reward, and the strict score of the same
 # replies.*
 
 # %%
