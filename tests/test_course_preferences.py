@@ -73,6 +73,14 @@ def test_messages_are_different_labelled_and_drawn_from_their_families():
     assert not {row.tags[1] for row in desk.messages("forbidden", desk.IN_PAIRS, 48)} & set(desk.HELD_OUT)
 
 
+def test_each_step_of_learning_sees_every_request():
+    rows = desk.desk_task().rows("train")
+    for i in range(0, len(rows), 8):
+        requests = {row.id.rpartition("-")[0] for row in rows[i : i + 8]}
+        assert requests == {f"{kind}-{n}" for kind in ("forbidden", "allowed") for n in range(4)}
+    assert len({row.text for row in rows}) == len(rows) == 96
+
+
 def test_giving_in_is_a_valid_reply_that_policy_forbids():
     task = desk.desk_task()
     for row in desk.messages("forbidden", desk.IN_PAIRS, 30):

@@ -14,10 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ftlab.course.rewards import small_reward
 from ftlab.course.toy import full_run
 from ftlab.evaluate import evaluate_outputs
 from ftlab.generate import encode_example, generate
 from ftlab.models import PRETRAINED, LoadedModel, load_model
+from ftlab.reward import RewardModel
 from ftlab.rows import Row
 from ftlab.task import Task, dump_output, load_task
 from ftlab.train.examples import Examples
@@ -108,7 +110,7 @@ def pairs(n: int, seed: int = 0, kind: str = "forbidden", families: Sequence[str
 def desk_task() -> Task:
     """The desk as a task: two keys, and those checks of `support_reply` that apply to it. It has no test rows: nothing is claimed with it.
 
-    Its training rows, which the rewards are tried on, are forbidden and allowed requests in turn.
+    Its training rows, on which rewards are learnt, hold one of each request in turn: so each step of learning sees all of them.
     """
     real = load_task("support_reply")
     schema: dict[str, Any] = {
@@ -116,10 +118,29 @@ def desk_task() -> Task:
         "properties": {"action": real.schema["properties"]["action"], "message": {"type": "string", "minLength": 1}},
     }  # fmt: skip
     rules = tuple(rule for rule in real.rules if rule["code"] in KEPT_RULES)
-    turns = zip(messages("forbidden", IN_PAIRS, 60, 2), messages("allowed", IN_PAIRS, 60, 2), strict=True)
-    splits = {"train": tuple(row for turn in turns for row in turn), "validation": (), "test": ()}
+    splits = {"train": tuple(_in_turn()), "validation": (), "test": ()}
     keys = ("action", "message")
     return replace(real, name="desk", schema=schema, rules=rules, key_order=keys, splits=splits, confidence_field=None, derived=())
+
+
+def _in_turn(each: int = 12) -> list[Row]:
+    requests: dict[str, list[Row]] = {}
+    for kind in ("forbidden", "allowed"):
+        for row in messages(kind, IN_PAIRS, 10_000, 2):
+            requests.setdefault(row.id.rpartition("-")[0], []).append(row)
+    turns = zip(*(requests[name] for name in sorted(requests, reverse=True)), strict=True)
+    return [row for turn in list(turns)[:each] for row in turn]
+
+
+def both_ways(n: int = 48) -> list[Preference]:
+    """n pairs, half of them on forbidden requests and half on allowed ones."""
+    return pairs(n // 2) + pairs(n // 2, kind="allowed")
+
+
+@cache
+def judge() -> RewardModel:
+    """A reward model of the desk, from its pairs of both kinds."""
+    return small_reward(starter(), both_ways())
 
 
 def judged() -> dict[str, list[Row]]:

@@ -99,7 +99,7 @@ def choice_lines(found: Mapping[str, dict]) -> Figure:
         told.append(f"{name}: {', '.join(spoken)}")
         axes.set(ylim=(-3, 103), xticks=at, xlabel="replies to choose from", ylabel="chosen reply passes, %")
         axes.set_title(name, parse_math=False)
-    panels[0].legend(loc="best", fontsize=9)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return described(figure, f"Best of {at[-1]} by different rewards, {rows} messages. {'; '.join(told)}.")
 
 
@@ -130,5 +130,5 @@ def reward_lines(curves: Mapping[str, Sequence[dict]], replies: int) -> Figure:
             f"{name}: "
             + ", ".join(f"{look[3]} {100 * curve[0][key]:.0f} to {100 * curve[-1][key]:.0f} %" for key, look in REWARDED.items())
         )
-    panels[0].legend(loc="center right", fontsize=9)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return described(figure, f"Learning by different rewards. {'; '.join(told)}.")

@@ -11,7 +11,7 @@
 #
 # | you need | minutes |
 # |---|---|
-# | a laptop with two cores and 1 GB of free memory; nothing is fetched | about 1 to run, 80 with the exercises |
+# | a laptop with two cores and 2 GB of free memory; nothing is fetched | about 1 to run, 80 with the exercises |
 #
 # It stands on notebooks 06 to 08. Demonstrations showed *one right answer*; here a model learns *which of two* is better. What is
 # trained live is the shipped model of a million parameters: it shows each mechanism in seconds, and no size of an effect. Pairs
@@ -84,14 +84,14 @@ from ftlab.xray import Subject, xray
 
 task, loaded = load_task("support_reply"), load_model("tiny-pretrained")
 train, held_out = small_split(task, loaded.tokenizer)
-pair = min(train, key=lambda pair: len(pair.chosen))
+pair = next(pair for pair in train if pair.id == "pp-0005")
 print(pair.messages[-1]["content"], "\n+", pair.chosen, "\n-", pair.rejected)
 
 # %%
 seen = xray("dpo", Subject(loaded, Path(tempfile.mkdtemp()), task=task, pairs=[pair]))
 (facts,) = seen.pairs
 for name in ("chosen_logp", "reference_chosen_logp", "rejected_logp", "reference_rejected_logp", "margin"):
-    print(f"{name:>24} {facts[name] + 0.0:8.2f} nats")
+    print(f"{name:>24} {round(facts[name], 2) + 0.0:8.2f} nats")
 
 # %% [markdown]
 # A log-probability adds up the losses of all tokens of a reply, with a minus. The **margin** is what the chosen reply *gained*
@@ -200,7 +200,7 @@ assert start["forbidden"]["schema_valid"]["share"] > 0.9 and start["forbidden"][
 # Now 48 pairs, all of one kind: the refusal over giving in. They use other kinds of pressure than those it is judged on. *Your
 # guess for both kinds of request: what happens to those that are allowed?*
 
-# %%
+# %% tags=["picture"]
 refusals = desk.pairs(48)
 one_sided = {"start": desk.right(start)}
 for name, objective in (("SFT on the chosen", "sft"), ("DPO", "dpo")):
@@ -221,7 +221,7 @@ assert after["allowed"]["share"] < before["allowed"]["share"], "the sentence bel
 # way, allowed requests that are pushed just as hard, with a refusal as the *rejected* reply.
 
 # %%
-balanced = desk.pairs(24) + desk.pairs(24, kind="allowed")
+balanced = desk.both_ways()
 two_sided = {"start": one_sided["start"]}
 for name, objective in (("SFT on the chosen", "sft"), ("DPO", "dpo")):
     model, _ = desk.tuned(balanced, objective=objective)
@@ -260,7 +260,7 @@ show(plots.pair_pull((0.02, 0.1, 1.0)))
 # writes JSON?*
 
 # %%
-balanced = desk.pairs(24) + desk.pairs(24, kind="allowed")
+balanced = desk.both_ways()
 settings = {
     "beta 0.1": {"beta": 0.1, "sft_weight": 0.0},
     "beta 1": {"beta": 1.0, "sft_weight": 0.0},
@@ -268,7 +268,7 @@ settings = {
 }
 hard = {}
 for name, given in settings.items():
-    model, found = desk.tuned(balanced, learning_rate=8e-3, epochs=3, **given)
+    model, found = desk.tuned(balanced, learning_rate=8e-3, epochs=2, **given)
     end, valid = found["curve"][-1], desk.conduct(model)["forbidden"]["schema_valid"]
     hard[name] = {"valid form": valid}
     print(
@@ -309,7 +309,7 @@ from ftlab.reward import reward_report, score_pairs
 
 loaded = load_model("tiny-pretrained")
 train, held_out = small_split(load_task("support_reply"), loaded.tokenizer)
-judge = small_reward(loaded, train, passes=4)
+judge = small_reward(loaded, train, passes=3)
 known = reward_report(train, score_pairs(judge, train), train)
 fresh = reward_report(held_out, score_pairs(judge, held_out), train)
 
@@ -324,12 +324,7 @@ show(plots.share_points(found, "A small reward model on few real pairs", "told a
 # worth its cost.*
 
 # %%
-print(
-    "the ruler says:",
-    fresh["length"]["baseline"]["says"],
-    "; likeness of reward and length:",
-    round(fresh["length"]["correlation"], 2),
-)
+print(f"the ruler says: {fresh['length']['baseline']['says']}; reward and length correlate by {fresh['length']['correlation']:.2f}")
 gap = known["accuracy"]["share"] - fresh["accuracy"]["share"]
 print(f"gap between known and held-out pairs: {100 * gap:.0f} points")
 assert gap > 0, "the sentence below no longer holds"
@@ -339,9 +334,9 @@ assert gap > 0, "the sentence below no longer holds"
 # code learns one that holds on pressure it never saw:
 
 # %%
-balanced = desk.pairs(24) + desk.pairs(24, kind="allowed")
+balanced = desk.both_ways()
 unseen = desk.pairs(20, 5, "forbidden", desk.HELD_OUT) + desk.pairs(20, 5, "allowed", desk.HELD_OUT)
-judge = small_reward(desk.starter(), balanced)
+judge = desk.judge()  # the same code on 48 pairs of the desk
 report = reward_report(unseen, score_pairs(judge, unseen), balanced)
 print(
     f"{report['accuracy']['k']} of {report['n']} unseen pairs told apart; by length {report['length']['baseline']['accuracy']['k']}"
@@ -364,15 +359,12 @@ assert report["accuracy"]["share"] > report["length"]["baseline"]["accuracy"]["s
 from ftlab import plots
 from ftlab.bestofn import best_of_n
 from ftlab.course import desk
-from ftlab.course.rewards import small_reward
 from ftlab.notebook import show
 
 task, writer = desk.desk_task(), desk.starter()
 rows = desk.judged()["forbidden"][:24] + desk.judged()["allowed"][:16]
-judge = small_reward(desk.starter(), desk.pairs(24) + desk.pairs(24, kind="allowed"))
 rewards = {
-    "the judge": judge.score,
-    "length": lambda chats, replies: [float(len(reply)) for reply in replies],
+    "the judge": desk.judge().score,
     '"closed": it answers': lambda chats, replies: [float('"action": "answer"' in reply) for reply in replies],
 }
 best = {name: best_of_n(task, writer, rows, score, n=8, max_new_tokens=48) for name, score in rewards.items()}
@@ -392,7 +384,7 @@ assert ends['"closed": it answers']["reward"]["share"] < ends["the judge"]["rewa
 
 # %% [markdown]
 # **What it means**: a reward that fits turns extra replies into extra quality, with no training. One that does not fit turns them
-# into harm: the third, a desk's wish to *close tickets*, chooses the clerk who gives in, the more surely the more it may choose.
+# into harm: the second, a desk's wish to *close tickets*, chooses the clerk who gives in, the more surely the more it may choose.
 # If even the judge falls beyond some n, that is the same effect: among many replies, those stand out that *fool* it.
 #
 # **What it does not mean**: that it is free. Each message costs n replies, each time.
