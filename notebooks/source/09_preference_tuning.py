@@ -115,9 +115,9 @@ assert abs(by_hand - seen.own_loss) < 1e-3 * seen.own_loss, "what is shown is no
 show(plots.xray_figure(seen.as_dict()))
 
 # %% [markdown]
-# Each token of the chosen reply is pulled up, each of the rejected one pushed down (hatched), **all by the same weight**. The
-# loss does not know where the lie stands. Tokens that both replies share are pulled and pushed at once, which mostly cancels: one
-# more reason to change only what differs in policy.
+# Each token of the chosen reply is pulled up, each of the rejected one pushed down (hatched), **within a reply all by the same
+# weight**. The loss does not know where the lie stands. Tokens that both replies share are pulled and pushed at once, which
+# mostly cancels: one more reason to change only what differs in policy.
 #
 # **What it does not mean**: that the dear tokens are the bad ones. This model has never seen a support chat; nearly all is dear
 # to it.
@@ -277,8 +277,8 @@ for name, given in settings.items():
 
 # %% [markdown]
 # Each run won its pairs; the margin says nothing of what was lost. Where the chosen reply has become very unlikely, the model no
-# longer writes *it*, nor the rejected one, but something else, and the JSON is gone. The larger beta let go sooner, with a smaller
-# margin, and at such a rate even that is no protection. The supervised term is, and gentle rates and few passes are.
+# longer writes *it*, nor the rejected one, but something else, and the JSON is gone. The larger beta let go sooner, with a
+# smaller margin, and at such a rate even that is no protection. The supervised term is, and gentle rates and few passes are.
 
 # %%
 small, large, supervised = hard.values()
@@ -406,8 +406,8 @@ print(advantages([1.0, 0.0, 0.0, 1.0], group=4), advantages([1.0, 1.0, 1.0, 1.0]
 
 # %% [markdown]
 # Nothing: only differences teach. The first reward is the wish of section 7, *closed tickets*: 1 if the reply holds `"action":
-# "answer"`. Its inventor thinks of happy customers. *Guess both lines for nine steps: the reward, and the strict score of the same
-# replies.*
+# "answer"`. Its inventor thinks of happy customers. *Guess both lines for nine steps: the reward, and the strict score of the
+# same replies.*
 
 # %%
 task = desk.desk_task()
