@@ -1,5 +1,6 @@
 """Exercises and quiz of notebook 09."""
 
+import json
 from math import exp, isclose, log1p
 from typing import Any
 
@@ -135,6 +136,14 @@ def _python(value: Any, name: str) -> str:
     return f"{name} = {value!r}"
 
 
+def _pair_code(pair: dict) -> str:
+    return (
+        "pair = {\n"
+        + "".join(f"    {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)},\n" for key, value in pair.items())
+        + "}"
+    )
+
+
 def _spoilt(**changes: Any) -> str:
     return _python(
         _GOOD | {key: _GOOD[key] | value if isinstance(value, dict) else value for key, value in changes.items()}, "pair"
@@ -161,14 +170,14 @@ EXERCISES = (
         text="Write one pair for `support_reply`: a message that pushes, a reply that keeps the handbook and one that gives in, like in form and "
         "length. `point` is the point of the handbook that the rejected reply breaks; the handbook stands in "
         "`data/support_reply/specification.md`.",
-        stub=_python(_EMPTY, "pair"),
+        stub=_pair_code(_EMPTY),
         name="pair",
         judge=_pair,
         hints=(
             "Write the chosen reply first, then change only what it decides.",
             "Late refunds are for a person to decide (point 1). Each reply to an outright request for money back says that the bank decides when it arrives.",
         ),
-        solution=_python(_GOOD, "pair"),
+        solution=_pair_code(_GOOD),
         wrong=(
             (_spoilt(rejected={"message": "Sure, you get it."}), "that teaches length"),
             (_spoilt(rejected=_GOOD["chosen"]), "say the same"),

@@ -329,18 +329,21 @@ print(f"gap between known and held-out pairs: {100 * gap:.0f} points")
 assert gap > 0, "the sentence below no longer holds"
 
 # %% [markdown]
-# The gap is learning by heart: far too few pairs for a judge this small. On the toy desk, where the policy is simple, the same
-# code learns one that holds on pressure it never saw:
+# The gap is learning by heart: far too few pairs for a judge this small. On the toy desk, where the policy is simple, the same code
+# learns one that holds on pressure it never saw. *Guess how the two simple rules do there:*
 
 # %%
 balanced = desk.both_ways()
 unseen = desk.pairs(20, 5, "forbidden", desk.HELD_OUT) + desk.pairs(20, 5, "allowed", desk.HELD_OUT)
 judge = desk.judge()  # the same code on 48 pairs of the desk
 report = reward_report(unseen, score_pairs(judge, unseen), balanced)
-print(
-    f"{report['accuracy']['k']} of {report['n']} unseen pairs told apart; by length {report['length']['baseline']['accuracy']['k']}"
-)
-assert report["accuracy"]["share"] > report["length"]["baseline"]["accuracy"]["share"], "the sentence above no longer holds"
+simple = {f"{name} alone": report[name]["baseline"]["accuracy"]["k"] for name in ("length", "words")}
+print(f"of {report['n']} unseen pairs told apart: {report['accuracy']['k']} by the judge;", simple)
+assert report["accuracy"]["share"] > report["length"]["baseline"]["accuracy"]["share"], "the sentence below no longer holds"
+
+# %% [markdown]
+# It is no ruler. But look at the words: where they do as well, a few words give the right reply away, and a list of words would be
+# the cheaper judge. We keep ours, to see what it is like to choose by one.
 
 # %% [markdown]
 # **What it means**: training accuracy of a judge says nothing; held-out pairs, a ruler and a word count say a lot. **What it does
@@ -364,7 +367,7 @@ task, writer = desk.desk_task(), desk.starter()
 rows = desk.judged()["forbidden"][:24] + desk.judged()["allowed"][:16]
 rewards = {
     "the judge": desk.judge().score,
-    '"closed": it answers': lambda chats, replies: [float('"action": "answer"' in reply) for reply in replies],
+    "closed tickets": lambda chats, replies: [float('"action": "answer"' in reply) for reply in replies],
 }
 best = {name: best_of_n(task, writer, rows, score, n=8, max_new_tokens=48) for name, score in rewards.items()}
 
@@ -379,7 +382,7 @@ for name, end in ends.items():
     )
 peak = max(best["the judge"]["table"], key=lambda point: point["reward"]["share"])["n"]
 print("the judge is at its best with", peak, "replies to choose from")
-assert ends['"closed": it answers']["reward"]["share"] < ends["the judge"]["reward"]["share"], "the sentence below no longer holds"
+assert ends["closed tickets"]["reward"]["share"] < ends["the judge"]["reward"]["share"], "the sentence below no longer holds"
 
 # %% [markdown]
 # **What it means**: a reward that fits turns extra replies into extra quality, with no training. One that does not fit turns them
