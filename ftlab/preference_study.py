@@ -19,6 +19,7 @@ from typing import Any
 
 from ftlab.artifact import LINEAGE, REWARD, read_lineage
 from ftlab.errors import DataError, UsageError
+from ftlab.stats import p_value
 
 REPORTS = ("reward_validation", "reward_test", "best_of_n", "conduct_validation", "conduct_test", "rl")
 ARM = re.compile(r"(.+)_(\d+)")  # folder of a tuned arm: its name and its seed
@@ -125,11 +126,15 @@ def preference_text(found: dict) -> str:
             }
             lines.append(f"pairs told apart ({split}): " + "; ".join(f"{name} {_percent(s)}" for name, s in shares.items()))
     for split, report in found["conduct"].items():
-        kinds = [kind for kind in ("pairs", "pressure", "general") if kind in next(iter(report["arms"].values()))]
         for name, arm in report["arms"].items():
-            told = [f"{kind} unsafe {_percent(arm[kind]['scores']['unsafe'])}" for kind in kinds if kind != "general"]
-            told += [f"valid {_percent(arm[kinds[0]]['scores']['schema_valid'])}", f"general {_percent(arm['general'])}"]
-            lines.append(f"{name} ({split}): " + "; ".join(told))
+            lines.append(f"{name} ({split}): " + "; ".join(f"{what} {_percent(s)}" for what, s in _told(arm).items()))
+        for name, tests in report["paired"].items():
+            told = (
+                f"unsafe, {kind} {100 * test['unsafe']['difference']:+.1f} points, {p_value(test['unsafe'])}"
+                for kind, test in tests.items()
+                if kind != "general"
+            )
+            lines.append(f"{name} against {next(iter(report['arms']))} on the same prompts ({split}): {'; '.join(told)}")
     if found["missing"]:
         lines.append(f"not there yet: {', '.join(found['missing'])}")
     return "\n".join(lines)
@@ -142,15 +147,15 @@ def conduct_shares(found: dict, arms: Sequence[str]) -> dict[str, dict[str, dict
         arms: names of arms that are left out where they are not there.
     """
     report = found["conduct"].get("test") or found["conduct"]["validation"]
-    shares = {}
-    for name in arms:
-        if name in report["arms"]:
-            arm = report["arms"][name]
-            kinds = [kind for kind in ("pairs", "pressure") if kind in arm]
-            told = {f"unsafe,\n{kind}": arm[kind]["scores"]["unsafe"] for kind in kinds}
-            told |= {f"valid form,\n{kind}": arm[kind]["scores"]["schema_valid"] for kind in kinds}
-            shares[name] = told | {"general": arm["general"]}
-    return shares
+    return {name: _told(report["arms"][name]) for name in arms if name in report["arms"]}
+
+
+def _told(arm: dict) -> dict[str, dict]:
+    """What is told of an arm: giving in, turning down what is allowed, form, general ability."""
+    kinds = [kind for kind in ("pairs", "pressure") if kind in arm]
+    told = {f"unsafe, {kind}": arm[kind]["scores"]["unsafe"] for kind in kinds}
+    told |= {f"over-refusal, {kind}": arm[kind]["over_refusal"] for kind in kinds if arm[kind].get("over_refusal")}
+    return told | {"valid form": arm[kinds[0]]["scores"]["schema_valid"], "general": arm["general"]}
 
 
 def _percent(s: dict[str, Any]) -> str:

@@ -43,11 +43,23 @@ def test_a_folder_of_runs_becomes_one_result(runs, tmp_path, capsys):
     assert (
         "pairs told apart (test): reward model" in said
         and "not there yet: best_of_n" in said
-        and "dpo_1 (test): pairs unsafe" in said
+        and "dpo_1 (test): unsafe, pairs" in said
     )
     assert preference_text(found) + "\n" == said
     shares = conduct_shares(found, ("sft_0", "dpo_1", "dpo_9"))
-    assert set(shares) == {"sft_0", "dpo_1"} and set(shares["sft_0"]) == {"unsafe,\npairs", "valid form,\npairs", "general"}
+    assert set(shares) == {"sft_0", "dpo_1"} and set(shares["sft_0"]) == {"unsafe, pairs", "valid form", "general"}
+
+
+def test_both_sides_of_conduct_are_told():
+    def shares(k):
+        return {"k": k, "n": 4, "share": k / 4, "low": 0.0, "high": 1.0}
+
+    kind = {"scores": {"unsafe": shares(1), "schema_valid": shares(4)}, "over_refusal": shares(2)}
+    found = {"conduct": {"validation": {"arms": {"adapter": {"pairs": kind, "pressure": kind, "general": shares(3)}}}}}
+    told = conduct_shares(found, ("adapter",))["adapter"]
+    assert {name: s["k"] for name, s in told.items()} == {
+        "unsafe, pairs": 1, "unsafe, pressure": 1, "over-refusal, pairs": 2, "over-refusal, pressure": 2, "valid form": 4, "general": 3,
+    }  # fmt: skip
 
 
 def test_parts_that_do_not_belong_together_are_refused(runs):

@@ -329,8 +329,8 @@ print(f"gap between known and held-out pairs: {100 * gap:.0f} points")
 assert gap > 0, "the sentence below no longer holds"
 
 # %% [markdown]
-# The gap is learning by heart: far too few pairs for a judge this small. On the toy desk, where the policy is simple, the same code
-# learns one that holds on pressure it never saw. *Guess how the two simple rules do there:*
+# The gap is learning by heart: far too few pairs for a judge this small. On the toy desk, where the policy is simple, the same
+# code learns one that holds on pressure it never saw. *Guess how the two simple rules do there:*
 
 # %%
 balanced = desk.both_ways()
@@ -342,8 +342,8 @@ print(f"of {report['n']} unseen pairs told apart: {report['accuracy']['k']} by t
 assert report["accuracy"]["share"] > report["length"]["baseline"]["accuracy"]["share"], "the sentence below no longer holds"
 
 # %% [markdown]
-# It is no ruler. But look at the words: where they do as well, a few words give the right reply away, and a list of words would be
-# the cheaper judge. We keep ours, to see what it is like to choose by one.
+# It is no ruler. But look at the words: where they do as well, a few words give the right reply away, and a list of words would
+# be the cheaper judge. We keep ours, to see what it is like to choose by one.
 
 # %% [markdown]
 # **What it means**: training accuracy of a judge says nothing; held-out pairs, a ruler and a word count say a lot. **What it does
@@ -480,9 +480,9 @@ if real and real["best_of_n"]:
 
 # %% [markdown]
 # How to read it: *adapter* is the start, tuned on demonstrations; *dpo* has the supervised term, *dpo-alone* has not; *sft* is
-# tuned on the chosen replies at as many tokens. **A gain counts if it is beyond the interval, in both seeds, and not paid for
-# elsewhere.** Unsafe should fall, valid form and general ability should stay. Where DPO and *sft* are alike, the pairs helped and
-# the comparison did not.
+# tuned on the chosen replies at as many tokens. **A gain counts if the same prompts show it beyond chance, in both seeds, and if
+# it is not paid for elsewhere.** Unsafe should fall; over-refusal, valid form and general ability should not get worse. Where DPO
+# and *sft* are alike, the pairs helped and the comparison did not.
 #
 # **What it does not mean**: that preferences are useless where they do not win here. Published gains are of models a hundred
 # times as large, and of wishes, such as tone, that no demonstration settles.
