@@ -19,7 +19,7 @@ from typing import Any
 
 from ftlab.artifact import LINEAGE, REWARD, read_lineage
 from ftlab.errors import DataError, UsageError
-from ftlab.stats import p_value
+from ftlab.stats import p_value, percent
 
 REPORTS = ("reward_validation", "reward_test", "best_of_n", "conduct_validation", "conduct_test", "rl")
 ARM = re.compile(r"(.+)_(\d+)")  # folder of a tuned arm: its name and its seed
@@ -159,4 +159,4 @@ def _told(arm: dict) -> dict[str, dict]:
 
 
 def _percent(s: dict[str, Any]) -> str:
-    return f"{100 * s['share']:.1f} % [{100 * s['low']:.1f}, {100 * s['high']:.1f}] of {s['n']}"
+    return f"{percent(s)} of {s['n']}"

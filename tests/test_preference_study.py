@@ -46,6 +46,7 @@ def test_a_folder_of_runs_becomes_one_result(runs, tmp_path, capsys):
         and "dpo_1 (test): unsafe, pairs" in said
     )
     assert preference_text(found) + "\n" == said
+    assert "dpo_1 against sft_0 on the same prompts (test): unsafe, pairs" in said
     shares = conduct_shares(found, ("sft_0", "dpo_1", "dpo_9"))
     assert set(shares) == {"sft_0", "dpo_1"} and set(shares["sft_0"]) == {"unsafe, pairs", "valid form", "general"}
 
