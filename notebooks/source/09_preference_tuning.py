@@ -11,7 +11,7 @@
 #
 # | you need | minutes |
 # |---|---|
-# | a laptop with two cores and 2 GB of free memory; nothing is fetched | about 1 to run, 80 with the exercises |
+# | a laptop with two cores and 2 GB of free memory; nothing is fetched | 1 to 2 to run, 80 with the exercises |
 #
 # It stands on notebooks 06 to 08. Demonstrations showed *one right answer*; here a model learns *which of two* is better. What is
 # trained live is the shipped model of a million parameters: it shows each mechanism in seconds, and no size of an effect. Pairs
