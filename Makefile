@@ -65,6 +65,26 @@ adapter: install  ## train the shipped adapters again, the second task's from th
 	$(BIN)/ftlab train --task support_plan --profile long --out runs/adapter --resume
 	$(BIN)/ftlab train --task support_reply --profile long --adapter runs/adapter --out runs/adapter_reply --resume
 
+PREF := runs/preference
+.PHONY: preference
+preference: install  ## reward model, DPO and its opponents, conduct under pressure, a hacked reward: results/preference.json (about three hours)
+	$(BIN)/ftlab reward train --out $(PREF)/reward --resume
+	$(BIN)/ftlab reward score $(PREF)/reward --json $(PREF)/reward_validation.json
+	$(BIN)/ftlab reward score $(PREF)/reward --split test --json $(PREF)/reward_test.json
+	$(BIN)/ftlab reward best-of-n $(PREF)/reward --json $(PREF)/best_of_n.json
+	for seed in 0 1; do \
+	  $(BIN)/ftlab dpo --seed $$seed --out $(PREF)/dpo_$$seed --resume && \
+	  $(BIN)/ftlab dpo --seed $$seed --sft-weight 0 --out $(PREF)/dpo-alone_$$seed --resume && \
+	  $(BIN)/ftlab dpo --seed $$seed --objective sft --out $(PREF)/sft_$$seed --resume || exit 1; \
+	done
+	for split in validation test; do \
+	  $(BIN)/ftlab conduct --split $$split --adapter data/support_reply/adapter --adapter $(PREF)/dpo_0 --adapter $(PREF)/dpo_1 \
+	    --adapter $(PREF)/dpo-alone_0 --adapter $(PREF)/dpo-alone_1 --adapter $(PREF)/sft_0 --adapter $(PREF)/sft_1 \
+	    --json $(PREF)/conduct_$$split.json || exit 1; \
+	done
+	$(BIN)/ftlab rl --reward both --out $(PREF)/rl --json $(PREF)/rl.json --resume
+	$(BIN)/ftlab preference $(PREF) --json results/preference.json
+
 bench: install  ## our path against the stock one, and how cost grows (about an hour on a quiet machine)
 	$(BIN)/ftlab bench all --json results/bench.json
 	$(BIN)/ftlab bench growth --json results/growth.json

@@ -1,4 +1,4 @@
-"""`ftlab dpo`, `conduct`, `reward` and `rl` on the command line: tuning by pairs of replies and by rewards, and what it did. Thin calls."""
+"""`ftlab dpo`, `conduct`, `reward`, `rl` and `preference`: tuning by pairs and by rewards, and what it did. Thin calls."""
 
 import argparse
 import json
@@ -70,6 +70,11 @@ def add_commands(commands: Any) -> None:
     rl.add_argument("--reward", choices=("ladder", "keyword", "both"), default="ladder", help="both: one run each, compared")
     rl.add_argument("--json", type=Path, metavar="OUT", help="with --reward both: write the comparison here")
     rl.set_defaults(run=_rl, after_stop=AGAIN)
+
+    gathered = commands.add_parser("preference", help="one result out of what dpo, reward, conduct and rl left in a folder")
+    gathered.add_argument("folder", type=Path, metavar="FOLDER", help="as `make preference` fills it")
+    gathered.add_argument("--json", type=Path, metavar="OUT", help="write the result as one JSON object here")
+    gathered.set_defaults(run=_preference, after_stop="")
 
 
 def _training(parser: argparse.ArgumentParser, method: str) -> None:
@@ -241,3 +246,13 @@ def _rl(args: argparse.Namespace) -> None:
     options = {"adapter": adapter, "profile_name": args.profile, "resume": args.resume}
     training = train_rl(task, load_model(model), config, args.out, **options)["training"]
     print(f"{args.out}: {outcome_line(training)}")
+
+
+def _preference(args: argparse.Namespace) -> None:
+    from ftlab.artifact import writer
+    from ftlab.preference_study import gather, preference_text
+
+    write = writer(args.json)
+    found = gather(args.folder)
+    write(found)
+    print(preference_text(found))

@@ -162,12 +162,14 @@ def test_changed_code_and_changed_outputs_are_noticed(folder):
 
 
 def test_a_stored_result_that_changed_is_noticed(folder, tmp_path):
-    path = notebook(folder / "01_one.ipynb", code('x = stored("a", say=False)\ny = stored_evaluations("b")'))
+    path = notebook(
+        folder / "01_one.ipynb", code('x = stored("a", say=False)\ny = stored_evaluations("b")\nz = stored_if_there("d", "make d")')
+    )
     results = tmp_path / "results"
     results.mkdir()
     for name in ("a", "b", "b_rows", "c"):
         (results / f"{name}.json").write_text("1")
-    assert sorted(measure.results_read(path, results)) == ["a", "b", "b_rows"]
+    assert sorted(measure.results_read(path, results)) == ["a", "b", "b_rows", "d"]
     before = measure.results_read(path, results)
     (results / "b_rows.json").write_text("2")
     assert [n for n, sha in measure.results_read(path, results).items() if before[n] != sha] == ["b_rows"]

@@ -30,7 +30,7 @@ from ftlab.task import file_sha256
 ROOT = Path(__file__).resolve().parent.parent.parent
 MEASURED = RESULTS / "notebooks.json"
 STORED = "cpu"  # the profile whose outputs are stored
-_READS = re.compile(r"\bstored(_evaluations)?\(\s*\"(\w+)\"")
+_READS = re.compile(r"\bstored(_evaluations|_if_there)?\(\s*\"(\w+)\"")
 _EXPORT = re.compile(r"^export (\w+)=(\S+)", re.MULTILINE)
 
 
@@ -58,7 +58,9 @@ def outputs_sha256(path: Path) -> str:
 def results_read(path: Path, folder: Path = RESULTS) -> dict[str, str]:
     """Stored results that a notebook's code names → hash of the file now, "" if it is gone."""
     code = "\n".join(source for kind, source, _ in _cells(path) if kind == "code")
-    names = {name for _, name in _READS.findall(code)} | {f"{name}_rows" for rows, name in _READS.findall(code) if rows}
+    names = {name for _, name in _READS.findall(code)} | {
+        f"{name}_rows" for kind, name in _READS.findall(code) if kind == "_evaluations"
+    }
     files = {name: folder / f"{name}.json" for name in sorted(names)}
     return {name: file_sha256(file) if file.exists() else "" for name, file in files.items()}
 

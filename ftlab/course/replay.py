@@ -40,6 +40,14 @@ def stored(name: str, *, say: bool = True) -> Any:
     return results
 
 
+def stored_if_there(name: str, made_by: str) -> Any:
+    """The same, or None and one line that says by which command it is made, where the file is not there yet."""
+    if not (RESULTS / f"{name}.json").exists():
+        print(f"results/{name}.json is not there yet; this makes it: {made_by}")
+        return None
+    return stored(name)
+
+
 def stored_evaluations(name: str, *, say: bool = True) -> dict[str, dict]:
     """Each system's evaluation of a stored run, as `evaluate_outputs` made it: scores and, row by row, the raw outputs with their faults.
 

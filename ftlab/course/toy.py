@@ -65,16 +65,37 @@ def toy_run(
     pairs: Sequence[Order], out: Path, *, rate: float = 1e-2, passes: int = 1, batch_size: int = 6, seed: int = 0
 ) -> tuple[LoadedModel, Run]:
     """(a fresh tiny model, a run of the real loop over `pairs` that is ready for its first step)."""
-    make_folder(out)
     loaded = load_model(TINY)
+    depends_on = {"rows": hashlib.sha256(repr(list(pairs)).encode()).hexdigest()}
+    settings = {"rate": rate, "passes": passes, "batch_size": batch_size, "seed": seed}
+    return loaded, full_run(loaded, encoded(pairs, loaded.tokenizer), out, depends_on=depends_on, **settings)
+
+
+def full_run(
+    loaded: LoadedModel,
+    examples: Examples,
+    out: Path,
+    *,
+    rate: float,
+    passes: int,
+    batch_size: int,
+    seed: int = 0,
+    depends_on: dict | None = None,
+) -> Run:
+    """A run of the real loop over `examples` that trains every weight of `loaded` and is ready for its first step.
+
+    Args:
+        depends_on: what else a checkpoint has to be of, by name.
+    """
+    make_folder(out)
     config = sft_config("smoke", method="full", learning_rate=rate, epochs=passes, batch_size=batch_size, seed=seed)
-    loaded.model, examples = make_trainable(loaded.model, config), encoded(pairs, loaded.tokenizer)
+    loaded.model = make_trainable(loaded.model, config)
     weights = [sum(each) for _, _, each in examples]
     settings = {name: getattr(config, name) for name in ("learning_rate", "epochs", "batch_size", "seed")}
-    origin = {"config": decisive(settings), "rows": hashlib.sha256(repr(list(pairs)).encode()).hexdigest()}
+    origin = {"config": decisive(settings)} | (depends_on or {})
     run = Run(loaded.model, config, out, items=examples, lengths=examples.lengths, weights=weights, origin=origin)
     run.loss = AnswerLoss(loaded, whole=True, say=lambda line: None)
-    return loaded, run
+    return run
 
 
 def train_toy(pairs: Sequence[Order], held_out: Sequence[Order], **settings: Any) -> list[dict]:

@@ -34,6 +34,7 @@ from ftlab.plots.frame import STYLES
 from ftlab.plots.inside import inspection_figure, xray_figure
 from ftlab.plots.levers import against_bar, grouped_bars, hours_bars, lever_matrix, predicted_times, reading_lines
 from ftlab.plots.live import ladder_steps, next_token_bars, review_bars
+from ftlab.plots.preferences import choice_lines, pair_lengths, pair_pull, preference_lines, reward_lines
 from ftlab.plots.pretraining import effects, pretraining_curve, scaling
 from ftlab.plots.results import (
     FIGURES,
@@ -65,6 +66,7 @@ __all__ = [
     "bill_lines",
     "cause_bars",
     "chance_lead",
+    "choice_lines",
     "class_intervals",
     "cluster_bars",
     "compared_bars",
@@ -92,10 +94,13 @@ __all__ = [
     "minhash_estimates",
     "next_token_bars",
     "padding_bars",
+    "pair_lengths",
+    "pair_pull",
     "paired_differences",
     "picked_lines",
     "predicted_and_measured",
     "predicted_times",
+    "preference_lines",
     "pretraining_curve",
     "rate_points",
     "reading_lines",
@@ -105,6 +110,7 @@ __all__ = [
     "request_tokens",
     "review_bars",
     "review_lines",
+    "reward_lines",
     "rows_curves",
     "run_curves",
     "scaling",
