@@ -58,6 +58,7 @@ results: install  ## every number that README quotes: the shipped adapter and al
 	$(BIN)/ftlab run support_plan --profile long --adapter data/support_plan/adapter --out runs/results --publish results --resume
 	$(BIN)/ftlab study noise --json results/noise.json
 	$(BIN)/ftlab study fresh --json results/fresh.json
+	$(BIN)/ftlab inspect smollm2-135m data/support_plan/adapter --json results/inside.json
 	$(BIN)/python -m ftlab.readme
 
 adapter: install  ## train the shipped adapter again (about two hours)

@@ -62,18 +62,33 @@ def encoded(pairs: Sequence[Order], tokenizer: Any) -> Examples:
 
 
 def toy_run(
-    pairs: Sequence[Order], out: Path, *, rate: float = 1e-2, passes: int = 1, batch_size: int = 6, seed: int = 0
+    pairs: Sequence[Order],
+    out: Path,
+    *,
+    base: str = TINY,
+    method: str = "full",
+    rate: float = 1e-2,
+    passes: int = 1,
+    batch_size: int = 6,
+    seed: int = 0,
+    **changes: Any,
 ) -> tuple[LoadedModel, Run]:
-    """(a fresh tiny model, a run of the real loop over `pairs` that is ready for its first step)."""
+    """(a fresh model, a run of the real loop over `pairs` that is ready for its first step).
+
+    Args:
+        base, method, changes: which model, what of it is trained, and other settings of `SftConfig`; without them every weight of the
+            random tiny one.
+    """
     make_folder(out)
-    loaded = load_model(TINY)
-    config = sft_config("smoke", method="full", learning_rate=rate, epochs=passes, batch_size=batch_size, seed=seed)
+    loaded = load_model(base)
+    config = sft_config("smoke", method=method, learning_rate=rate, epochs=passes, batch_size=batch_size, seed=seed, **changes)
     loaded.model, examples = make_trainable(loaded.model, config), encoded(pairs, loaded.tokenizer)
     weights = [sum(each) for _, _, each in examples]
-    settings = {name: getattr(config, name) for name in ("learning_rate", "epochs", "batch_size", "seed")}
+    named = ("learning_rate", "epochs", "batch_size", "seed", "method", *changes)
+    settings = {name: getattr(config, name) for name in named}
     origin = {"config": decisive(settings), "rows": hashlib.sha256(repr(list(pairs)).encode()).hexdigest()}
     run = Run(loaded.model, config, out, items=examples, lengths=examples.lengths, weights=weights, origin=origin)
-    run.loss = AnswerLoss(loaded, whole=True, say=lambda line: None)
+    run.loss = AnswerLoss(loaded, whole=method == "full", say=lambda line: None)
     return loaded, run
 
 

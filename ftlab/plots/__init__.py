@@ -5,6 +5,7 @@ is the figure's label, computed from the same numbers: `figure.get_label()`. Not
 """
 
 from ftlab.plots.beginnings import bill_lines, loss_lines, recall_lines, token_loss_bars, vocabulary_line
+from ftlab.plots.changes import method_bars, reach_figure, singular_lines, strength_price, update_map
 from ftlab.plots.continued import continued_curve, continued_effects
 from ftlab.plots.course import (
     agreement_bars,
@@ -88,6 +89,7 @@ __all__ = [
     "lever_matrix",
     "loss_lines",
     "memory_lines",
+    "method_bars",
     "methods_comparison",
     "minhash_estimates",
     "next_token_bars",
@@ -98,6 +100,7 @@ __all__ = [
     "predicted_times",
     "pretraining_curve",
     "rate_points",
+    "reach_figure",
     "reading_lines",
     "recall_lines",
     "refusal_plane",
@@ -113,7 +116,10 @@ __all__ = [
     "seed_points",
     "share_lines",
     "share_points",
+    "singular_lines",
+    "strength_price",
     "token_loss_bars",
+    "update_map",
     "vocabulary_line",
     "xray_compared",
     "xray_figure",
