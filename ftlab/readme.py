@@ -139,8 +139,8 @@ def inside_block(result: dict | None) -> dict[str, str]:
     inside = [m for m in result["matrices"] if m["layer"] is not None and len(m["shape"]) == 2]
     sizes, ranks = ([m[key] for m in inside] for key in ("relative_norm", "effective_rank"))
     lines = [
-        f"{len(inside)} matrices changed by {100 * min(sizes):.1f} to {100 * max(sizes):.1f} % of their norm, in effect in {min(ranks):.1f} "
-        f"to {max(ranks):.1f} directions each.",
+        f"{len(inside)} matrices changed by {100 * min(sizes):.1f} to {100 * max(sizes):.1f} % of their norm, in effect in "
+        f"{min(ranks):.1f} to {max(ranks):.1f} directions each.",
         "",
         "| the same texts before each place | places | another token is likeliest | … not among the three likeliest before |",
         "|---|---|---|---|",

@@ -11,7 +11,7 @@ _LOOKS = tuple(
     (style.colour, style.marker, line) for style, line in zip(STYLES.values(), (":", "--", "-.", "-", (0, (5, 1))), strict=True)
 )
 _TUNED = STYLES["tuned"]
-_KINDS = {"task": ("tuned", "o"), "general": ("prompt", "^")}
+_KINDS = {"task": ("o", "#222222"), "general": ("^", "white")}  # marker and what fills it: colours are the trainings'
 
 
 def update_map(matrices: Sequence[dict], title: str) -> Figure:
@@ -24,7 +24,7 @@ def update_map(matrices: Sequence[dict], title: str) -> Figure:
         (m["layer"], m["kind"]): 100 * m["relative_norm"] for m in matrices if m["layer"] is not None and len(m["shape"]) == 2
     }
     layers, kinds = sorted({layer for layer, _ in inside}), list(dict.fromkeys(kind for _, kind in inside))
-    figure, (axes,) = new_figure(1.7 + max(0.36, 7.0 / max(len(layers), 12) * 0.75) * len(layers))
+    figure, (axes,) = new_figure(1.5 + (0.4 if len(layers) <= 12 else 0.21) * len(layers))
     top = max(inside.values()) or 1.0
     axes.imshow([[inside[layer, kind] for kind in kinds] for layer in layers], cmap="Blues", vmin=0, vmax=1.25 * top, aspect="auto")
     for (layer, kind), size in inside.items():
@@ -115,9 +115,8 @@ def strength_price(points: Sequence[dict], untuned: dict, title: str) -> Figure:
                 label=way,
             )
             for p in those:
-                axes.annotate(
-                    f"{p['rate']:g}", (100 * p["strength"], p[key]), xytext=(4, 5), textcoords="offset points", fontsize=8
-                )
+                beside = {"xytext": (5, 5 if way == ways[0] else -12), "textcoords": "offset points"}
+                axes.annotate(f"{p['rate']:g}", (100 * p["strength"], p[key]), fontsize=8, **beside)
         axes.axhline(untuned[key], color="#222222", linewidth=0.9, linestyle=(0, (2, 3)), label="untuned")
         axes.set(xlabel="size of the update, % of the weights", ylabel=label, xlim=(0, None))
     panels[0].set_yscale("log")
@@ -137,19 +136,21 @@ def reach_figure(seen: Mapping[str, dict]) -> Figure:
         seen: name → result of `ftlab.inside.compare` with the kinds "task" and "general".
     """
     figure, (choices, task, general) = new_figure(4.2, columns=3)
-    for i, (kind, (style, marker)) in enumerate(_KINDS.items()):
+    for i, (kind, (marker, filled)) in enumerate(_KINDS.items()):
         shares = [found["choices"][kind]["changed"] for found in seen.values()]
         at = [y + 0.24 * (i - 0.5) for y in range(len(seen))]
         n = next(iter(seen.values()))["choices"][kind]["texts"]
         choices.errorbar(
-            [100 * s["share"] for s in shares], at, xerr=errors(shares), fmt=marker, color=STYLES[style].colour, markersize=8, capsize=3,
-            label=f"{kind}, n = {n} texts",
+            [100 * s["share"] for s in shares], at, xerr=errors(shares), fmt=marker, color="#222222", markerfacecolor=filled, markersize=8,
+            capsize=3, label=f"{kind}, n = {n} texts",
         )  # fmt: skip
     choices.set_yticks(range(len(seen)), labels=[name.replace(", ", ",\n") for name in seen], parse_math=False)
     choices.set(xlim=(-3, 103), ylim=(len(seen) - 0.4, -0.6), xlabel="token choices changed, %\n(lines: 95 %)")
+    lowest = min(point["low"] for found in seen.values() for kind in _KINDS for point in found["similarity"][kind])
     for axes, kind in ((task, "task"), (general, "general")):
         _likeness(axes, {name: found["similarity"][kind] for name, found in seen.items()})
         axes.set(title=f"{kind} text", xlabel="layer (0: the embedding)", ylabel="likeness of states, CKA" if axes is task else "")
+        axes.set_ylim(lowest - 0.03, 1.02)
     figure.legend(*choices.get_legend_handles_labels(), loc="outside upper left", ncols=2)
     figure.legend(*task.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     told = "; ".join(
@@ -170,5 +171,4 @@ def _likeness(axes: Axes, lines: Mapping[str, Sequence[dict]]) -> None:
         at = [p["layer"] for p in points]
         axes.plot(at, [p["cka"] for p in points], linestyle=line, color=colour, marker=marker, markersize=5, label=name)
         axes.fill_between(at, [p["low"] for p in points], [p["high"] for p in points], color=colour, alpha=0.15)
-    axes.set(ylim=(None, 1.02))
     axes.set_xticks(at)

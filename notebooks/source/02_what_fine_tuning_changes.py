@@ -211,6 +211,7 @@ show(plots.method_bars(marks))
 # %%
 for way, rank in (("LoRA, rank 4", 4), ("LoRA, rank 16", 16), ("rsLoRA, rank 16", 16), ("LoRA, rank 4, last 2 layers", 4)):
     assert marks[way]["rank"] <= rank + 0.01, "the sentence below no longer holds"
+assert 50 * min(mark["trained"] for mark in marks.values()) < marks["full"]["trained"], "the sentences below no longer hold"
 assert marks["DoRA, rank 4"]["rank"] > 5 and marks["rsLoRA, rank 16"]["strength"] > 1.5 * marks["LoRA, rank 16"]["strength"], (
     "the sentences below no longer hold"
 )
@@ -250,15 +251,14 @@ for way, model in ways.items():
 # restart here
 from ftlab import plots
 from ftlab.course.outcomes import (
-    demonstrations, facts_kept, general_texts, strength, task_loss, text_loss, tuned, untouched,
+    conduct, demonstrations, facts_kept, general_texts, strength, task_loss, text_loss, tuned, untouched,
 )  # fmt: skip
 from ftlab.notebook import show
 
 base, few, held_out = untouched(), demonstrations(48), demonstrations(60, skip=400)
 texts = general_texts(base.loaded)
-print(
-    f"untuned: loss {task_loss(base, held_out):.2f} on orders, {text_loss(base, texts):.2f} on {len(texts)} pieces of documentation"
-)
+untuned = {"task": task_loss(base, held_out), "general": text_loss(base, texts)}
+print(f"untuned: loss {untuned['task']:.2f} on orders, {untuned['general']:.2f} on {len(texts)} pieces of documentation")
 
 # %%
 grid = {"full": (3e-4, 1e-3, 3e-3), "LoRA, rank 4": (2e-3, 5e-3, 1.5e-2)}
@@ -267,38 +267,40 @@ for way, rates in grid.items():
     for rate in rates:
         model = tuned(few, rate=rate) if way == "full" else tuned(few, method="lora", rank=4, rate=rate)
         measured = {"strength": strength(base, model), "task": task_loss(model, held_out), "general": text_loss(model, texts)}
-        points.append({"way": way, "rate": rate, **measured, "facts": facts_kept(model)})
+        counted = {"facts": facts_kept(model), "form": conduct(model, held_out)["in the form"]}
+        points.append({"way": way, "rate": rate, **measured, **counted})
 
 # %%
-untuned = {"task": task_loss(base, held_out), "general": text_loss(base, texts)}
 show(plots.strength_price(points, untuned, "Six trainings on the same 48 orders"))
 
 # %% [markdown]
-# Facts of the form *person lives in city*, which the base had read most often, asked for again:
+# Losses are means. Count, too: how many answers are in the form, and how many facts are left of those that the base had read most
+# often (*person lives in city*)?
 
 # %%
 known = facts_kept(base)
-print(f"{'untuned':<22} recalls {known['k']:>2} of {known['n']}")
+print(f"{'untuned':<22} facts {known['k']:>2} of {known['n']}")
 for point in points:
-    print(f"{point['way']:<13} {point['rate']:<8g} recalls {point['facts']['k']:>2} of {point['facts']['n']}")
+    facts, form = point["facts"], point["form"]
+    print(
+        f"{point['way']:<13} {point['rate']:<8g} facts {facts['k']:>2} of {facts['n']}, in the form {form['k']:>2} of {form['n']}"
+    )
 
 # %%
 for way in grid:
     gentle, _, strong = (p for p in points if p["way"] == way)
     won = (untuned["task"] - gentle["task"]) / (untuned["task"] - min(p["task"] for p in points))
-    print(f"{way}: the gentlest rate already wins {100 * won:.0f} % of what any of them wins on orders")
+    print(f"{way}: the gentlest rate already takes off {100 * won:.0f} % of the loss on orders that any of them does")
     assert won > 0.7 and strong["general"] > gentle["general"] > untuned["general"], "the sentences below no longer hold"
     assert strong["facts"]["k"] < known["k"] - 5, "the sentences below no longer hold"
 
 # %% [markdown]
-# **What it means**: the gentlest trainings had most of the gain; after that the price goes on rising. **Forgetting** is no
-# accident of bad data: nothing asked the model to keep its facts, and each step moved numbers that they rest on. The dial is
-# yours, and mixing in general rows is the usual remedy (notebook 06).
+# **What it means**: the gentlest trainings had most of the gain in loss, if not always in whole answers; after that the price
+# goes on rising. **Forgetting** is no accident of bad data: nothing asked the model to keep its facts, and each step moved
+# numbers that they rest on. The dial is yours, and mixing in general rows is the usual remedy (notebook 06).
 #
-# **What it does not mean**: that LoRA forgets less, or more. That is often said. Read the figure at equal *task loss*, not at
-# equal rate: whichever line is lower on the right for the same height on the left forgot less *here*, in one training each of one
-# tiny model. Nor is a mean loss what single facts lose: two trainings of like loss above may recall very different numbers of
-# them.
+# **What it does not mean**: that LoRA forgets less, or more. Read the figure at equal *task loss*, not at equal rate: whichever
+# line is lower on the right for the same height on the left cost less *here*, in one training each of one tiny model.
 
 # %% exercise="02.4"
 
@@ -342,13 +344,14 @@ for name, found in seen.items():
     task, general = (found["choices"][kind]["changed"] for kind in ("task", "general"))
     told = [f"{100 * s['share']:.0f} % [{100 * s['low']:.0f}, {100 * s['high']:.0f}]" for s in (task, general)]
     print(f"{name:<13} choices changed on orders {told[0]}, on documentation {told[1]}")
-    assert task["low"] > general["high"], "the sentence below no longer holds"
+    assert task["low"] > max(0.5, general["high"]), "the sentence below no longer holds"
+    assert found["similarity"]["task"][-1]["cka"] < found["similarity"]["task"][1]["cka"], "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: tuning changed the choices most where it was trained, and also where it was not; how much also there is a
-# matter of strength. The states drift apart layer by layer: each one works on what the one before it handed over. **What it does
-# not mean**: that a changed choice is a worse one. Two tokens may be equally good, and a place where both models are unsure
-# changes easily.
+# **What it means**: tuning changed the choices most where it was trained, at any strength, since the base knew nothing of the
+# form. It changed them also where it was not trained, and how much there is a matter of strength. On orders the states are the
+# less alike the later the layer: each works on what the one before it handed over. **What it does not mean**: that a changed
+# choice is a worse one. Two tokens may be equally good, and a place where both models are unsure changes easily.
 
 # %% exercise="02.5"
 
@@ -381,7 +384,7 @@ held_out, held_out_pairs = demonstrations(60, skip=400), preferences(60, skip=40
 for name, model in outcomes.items():
     print(f"{name:<16} {written(model, [held_out[0][0]])[0][:64]!r}")
 
-# %%
+# %% tags=["picture"]
 scores = {name: conduct(model, held_out) | {"facts kept": facts_kept(model)} for name, model in outcomes.items()}
 for name, model in outcomes.items():
     scores[name]["ranks the pair right"] = pair_scores(model, held_out_pairs)[0]
@@ -414,8 +417,8 @@ for name in ("SFT", "SFT, then pairs"):
 # %% [markdown]
 # **What it means**: the base decides what there is to bend, the demonstrations what is written, the preferences which of the
 # things that could be written. **What it does not mean**: that pairs were needed; here, better demonstrations would have done.
-# Nor does any of it teach what is true. Whether the *kind* is right, the pairs never said; and the facts of before are fewer, not
-# more.
+# Nor does any of it teach what is true. Whether the *kind* is right, the pairs never said, and it may suffer; and the facts of
+# before are fewer, not more.
 #
 # One warning. The same pairs, pushed harder, alone and with a term that keeps the chosen answer likely in itself:
 
@@ -438,9 +441,8 @@ assert pushed["DPO, pushed"] <= pushed["DPO, pushed, with the term"], "the sente
 # %% [markdown]
 # ## 8 · A real adapter
 #
-# All that was a toy. The same measurements were made of the course's real adapter, LoRA on all layers of a model a hundred times
-# larger, after about an hour of training, and stored. *Your guess: larger or smaller updates than the toy's, and in more or fewer
-# directions?*
+# All that was a toy. The same measurements were made of the course's real adapter, LoRA on all layers of a much larger model,
+# after a long training, and stored. *Your guess: larger or smaller updates than the toy's, and in more or fewer directions?*
 
 # %%
 # restart here
@@ -453,7 +455,7 @@ from ftlab.task import load_task
 
 real = stored("inside")
 trained_with = read_lineage(load_task("support_plan").folder / "adapter")["config"]
-print(f"{real['before']} and the same with {real['after']}: rank {trained_with['rank']}, {real['overall']['parameters']:,} weights")
+print(f"{real['before']} with {real['after']}: rank {trained_with['rank']}, {real['overall']['parameters']:,} weights")
 show(plots.update_map(real["matrices"], "support_plan's adapter: size of each update"))
 
 # %%
@@ -506,7 +508,7 @@ print(f"paired: {regression['test']['gained']} gained, {regression['test']['lost
 # 1. **Measure an update**: its norm beside the weights' norm, its effective rank, the share of weights that moved.
 # 2. **Read the scope**: full tuning touches everything in many directions; LoRA and rsLoRA stay within their rank; DoRA stretches rows
 #    and does not; last-layer tuning leaves the rest as it was.
-# 3. **Turn the dial**: a gentle training wins most of what there is to win in form; what strength adds, it takes elsewhere.
+# 3. **Turn the dial**: a gentle training takes off most of the loss; what strength adds on the task, it takes elsewhere.
 # 4. **Count choices**: most changed on the task, some everywhere.
 # 5. **Tell outcomes apart**: demonstrations say what is written, preferences which of two; pairs alone rank what is never said.
 # 6. **Read a real adapter**: all layers, within its rank, and a nudge on everyday text.
