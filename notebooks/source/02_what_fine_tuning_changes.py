@@ -73,8 +73,8 @@ assert abs(library["relative_norm"] - by_hand) < 1e-5, "the sentence above no lo
 assert by_hand < 0.5 < library["moved"], "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: nearly every number moved, and hardly any moved far. The new behaviour is not stored in some place; it is a
-# slight lean of everything. **What it does not mean**: that small is harmless. A change of a few per cent turned manuals into
+# **What it means**: nearly every number moved, and hardly any moved far. No place in the matrix lights up as "here is the JSON";
+# all of it leans a little. **What it does not mean**: that small is harmless. A change of a few per cent turned manuals into
 # JSON, so the size of an update says nothing of the size of its effect.
 
 # %% exercise="02.1"
@@ -176,8 +176,8 @@ assert ranks["LoRA, rank 4"] <= 4.01 and ranks["full"] > 5 * ranks["LoRA, rank 4
 
 # %% [markdown]
 # **What it means**: full tuning moves in many directions, most of them weak; LoRA is held to as many as its rank, with a small
-# part of the numbers. **What it does not mean**: that the many weak directions were needed. Both models write the form. The tail
-# of full tuning is partly the noise of its steps.
+# part of the numbers. **What it does not mean**: that the many weak directions were needed. Section 4 shows that both models
+# write the form; a part of that long tail may be no more than the noise of single steps.
 
 # %% exercise="02.2"
 
