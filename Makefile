@@ -54,21 +54,31 @@ test-binder: install  ## what Binder would do, in a fresh environment, and every
 test-colab: install  ## the first cell and two notebooks where torch and numpy were there before and must stay as they are
 	$(BIN)/python tests/places/colab.py
 
-results: install  ## every number that README quotes: the shipped adapter and all baselines on the whole test set (about 15 minutes)
+results: install  ## every number that README quotes: the shipped adapters and all baselines on the whole test sets (about half an hour)
 	$(BIN)/ftlab run support_plan --profile long --adapter data/support_plan/adapter --out runs/results --publish results --resume
+	$(BIN)/ftlab run support_reply --profile long --adapter data/support_reply/adapter --out runs/results_reply --publish results --resume
 	$(BIN)/ftlab study noise --json results/noise.json
 	$(BIN)/ftlab study fresh --json results/fresh.json
 	$(BIN)/ftlab inspect smollm2-135m data/support_plan/adapter --json results/inside.json
 	$(BIN)/python -m ftlab.readme
 
-adapter: install  ## train the shipped adapter again (about two hours)
+adapter: install  ## train the shipped adapters again, the second task's from the first's (about four hours)
 	$(BIN)/ftlab train --task support_plan --profile long --out runs/adapter --resume
+	$(BIN)/ftlab train --task support_reply --profile long --adapter runs/adapter --out runs/adapter_reply --resume
 
 bench: install  ## our path against the stock one, and how cost grows (about an hour on a quiet machine)
 	$(BIN)/ftlab bench all --json results/bench.json
 	$(BIN)/ftlab bench growth --json results/growth.json
 	$(BIN)/ftlab bench layers --json results/layers.json
 	$(BIN)/ftlab bench cost --json results/cost.json
+	$(BIN)/python -m ftlab.readme
+
+.PHONY: studies
+studies: install  ## what pretraining, a pretrained start and each way of tuning do: every number of docs/experiments.md's tables (hours, resumable)
+	$(BIN)/ftlab pretrain-study all --out runs/pretrain-study --json results/pretrain.json --figures results/figures
+	$(BIN)/ftlab pretrain-study continued --out runs/pretrain-study --json results/continued.json --figures results/figures
+	$(BIN)/ftlab study head-start --model tiny-pretrained --json results/head_start.json
+	$(BIN)/ftlab study methods --json results/methods.json
 	$(BIN)/python -m ftlab.readme
 
 clean:  ## remove runs and build files, keep the environment and the model cache

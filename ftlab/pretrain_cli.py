@@ -130,7 +130,7 @@ def _continued(args: argparse.Namespace, corpus: Any, write: Any, own: dict) -> 
 
     out = args.out / CONTINUED
     found = continued_study(corpus, out, profile_name=args.profile, seeds=args.seeds, **own, **_given(args, STUDY_SETTINGS))
-    write({CONTINUED: found})
+    write(found)
     print(continued_text(found))
     if args.figures:
         from ftlab.plots.continued import continued_effects

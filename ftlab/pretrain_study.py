@@ -29,6 +29,7 @@ from ftlab.train.pretrain_settings import PretrainConfig, check_memory, pretrain
 from ftlab.train.settings import changed, named_profile
 
 WORTH = 0.05  # nats: the smallest difference of losses that is worth having
+BEGUN = "begun.json"  # in an arm's folder: what the training there is of
 SEEDS = 5  # trainings of each arm
 SMALL = 16  # the small corpus is this part of what a training reads
 NOISE = 0.3  # share of words that noise spoils
@@ -87,7 +88,9 @@ class Bench:
         folder = self.out / f"{name}-{config.size}-{config.tokens}-{config.seed}"
         found = read_kept(folder / "arm.json", key)
         if found is None:
-            run = pretrain_on(blocks, config, folder, corpus_sha256=key, resume=True, progress=False)
+            begun = read_kept(folder / BEGUN, key)  # a checkpoint of other text or settings is no start for this arm
+            write_kept(folder / BEGUN, key, True)
+            run = pretrain_on(blocks, config, folder, corpus_sha256=key, resume=bool(begun), progress=False)
             losses = block_losses(run.model, self.all.held_out, config.objective, run.ids).tolist()
             control = run.curve[-1].get("recall", {}).get("control", {})
             more = measure(run.model, blocks) if measure else {}

@@ -18,6 +18,7 @@ from ftlab.datatools.coverage import length_bin
 from ftlab.evaluate import LOWER_IS_BETTER
 from ftlab.rows import Row
 from ftlab.stats import p_value, percent, share
+from ftlab.study_blocks import blocks as pretraining_and_methods
 from ftlab.task import Task, builtin_tasks, load_task
 from ftlab.train.preference import read_pairs
 
@@ -375,6 +376,7 @@ def documents() -> dict[Path, dict[str, str]]:
         | reply_blocks(result("support_reply"))
         | speed_block(result("bench")),
         ROOT / "docs" / "experiments.md": study_blocks(*map(result, ("noise", "curve", "diversity")))
+        | pretraining_and_methods(result)
         | inside_block(result("inside")),
         ROOT / "docs" / "performance.md": performance_blocks(*map(result, ("bench", "growth", "cost", "layers"))),
         **cards,

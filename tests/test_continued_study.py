@@ -177,7 +177,7 @@ def test_the_command_writes_results_and_figure(text, finished, tmp_path, capsys,
         str(tmp_path / "s"),
     ]
     assert main([*arguments, "--json", str(tmp_path / "r.json"), "--figures", str(tmp_path / "f")]) == 0
-    written = json.loads((tmp_path / "r.json").read_text())["continued"]
+    written = json.loads((tmp_path / "r.json").read_text())
     assert written["effects"] == json.loads(json.dumps(finished[2]["effects"])) and "model" in written["options"]
     assert (tmp_path / "f" / "continued.png").stat().st_size > 5000 and finished[2]["verdict"] in capsys.readouterr().out
     write_json(tmp_path / "again.json", finished[2])

@@ -33,6 +33,15 @@ def test_failures_are_grouped_by_what_went_wrong(toy_task, rows):
     assert (found[1].cause, found[1].what, found[1].expected) == ("format", "the whole answer: not json", None)
 
 
+def test_a_refusal_too_many_is_told_by_its_class_and_a_missing_text_by_its_own_name():
+    task = load_task("support_reply")
+    rows = [row for row in task.rows("validation") if row.output["action"] == "answer"][:4]
+    answers = [row.output | {"action": "refuse"} for row in rows[:3]] + [rows[3].output | {"message": "Why? Why?"}]
+    found = clusters(task, rows, evaluate_outputs(task, rows, [json.dumps(a) for a in answers])["rows"])
+    assert [(c.cause, c.expected) for c in found] == [("safety", "answer"), ("instruction", None)]
+    assert found[0].what == "action: expected 'answer', found 'refuse'" and found[1].what.startswith("message: ")
+
+
 def test_the_trait_that_the_failures_share_is_named_and_counted_in_training(toy_task, rows):
     own = replace(toy_task, splits=toy_task.splits | {"train": tuple(rows)})
     found = clusters(own, rows, evaluate_outputs(toy_task, rows, outputs(rows, {"refund": "login"}))["rows"])

@@ -98,6 +98,21 @@ def test_a_finished_arm_is_not_trained_again(bench, monkeypatch):
     assert study.amount_study(bench, seeds=1) == first
 
 
+def test_an_arm_that_was_begun_on_other_text_is_begun_anew(bench, monkeypatch):
+    config = replace(bench.config, seed=7)
+
+    def stopped(self, *args, **options):
+        self.save()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("ftlab.train.pretrain.Pretraining.train", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            bench.arm("large", bench.all, config)
+    other = replace(bench.all, train=bench.all.train[: len(bench.all.train) // 2])
+    assert bench.arm("large", other, config).summary["tokens"] == 2048
+
+
 def test_noise_spoils_words_of_training_text_only(bench):
     text = " ".join(WORDS * 20)
     spoilt = study.spoil(text, 0.3)

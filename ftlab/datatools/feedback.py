@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ftlab.checks import CAUSE_ORDER
+from ftlab.checks import CAUSE_ORDER, LABEL_OF_RUNG
 from ftlab.datatools.coverage import length_bin
 from ftlab.errors import DataError
 from ftlab.rows import Row
@@ -70,12 +70,13 @@ def clusters(task: Task, rows: Sequence[Row], records: Sequence[dict]) -> list[C
 
 
 def _what(task: Task, row: Row, record: dict) -> tuple[str, str | None]:
-    """(what went wrong, the class that new rows should have or None for any) by the gravest error of the first cause's kind."""
-    errors = record["errors"]
+    """(what went wrong, the class that new rows should have or None for any): the class if it is wrong, else the first error of the first
+    cause."""
+    errors, cause = record["errors"], record["first_cause"]
     wrong_class = next((e for e in errors if e["path"] == task.class_field and e["code"] == "wrong_value"), None)
-    if record["first_cause"] == "knowledge" and wrong_class:
+    if cause in ("knowledge", "safety") and wrong_class:
         return f"{task.class_field}: {wrong_class['message']}", str(row.output[task.class_field])
-    first = errors[0]
+    first = next(e for e in errors if LABEL_OF_RUNG[e["rung"]] == cause)
     return f"{first['path'] or 'the whole answer'}: {first['code'].replace('_', ' ')}", None
 
 
