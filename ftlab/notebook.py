@@ -60,12 +60,17 @@ def run_notebook(path: Path, timeout_s: int = 900) -> None:
 
 
 def tidy(outputs: Sequence[dict]) -> list[dict]:
-    """A cell's outputs as they are stored: without stderr, and without widgets, since what stands in for one is stored beside it."""
+    """A cell's outputs as they are stored: text in one piece, no stderr, no widgets: what stands in for one is stored beside it."""
     # progress bars and warnings say nothing to a reader and differ from run to run; a widget does not outlive its kernel
     kept = [output for output in outputs if not (output["output_type"] == "stream" and output["name"] == "stderr")]
+    joined: list[dict] = []
     for output in kept:
         output.get("data", {}).pop(_WIDGET, None)
-    return kept
+        if output["output_type"] == "stream" and joined and joined[-1]["output_type"] == "stream":
+            joined[-1]["text"] += output["text"]  # printed bit by bit, read as one text
+        else:
+            joined.append(output)
+    return joined
 
 
 def notebook_problems(path: Path) -> list[str]:

@@ -146,6 +146,7 @@ def test_figures_say_their_numbers(toy_folder):
     assert told == "A title: odd_$name$ 25.0 % of 4."
     assert "A title. one: 25.0 % at 3." == plots.share_lines({"one": [(3, share)]}, "A title", "x", "y").get_label()
     assert "refund + none" not in plots.coverage_map(coverage(load_sets(toy_folder))).get_label()
+    assert plots.coverage_map(coverage(load_sets(toy_folder)), axis="words").axes[0].get_xlabel() == "words of the message"
     table = plots.found_table({"copy": {"duplicate": 3}, "lost": {}}, 3, ["duplicate"])
     assert table.get_label().endswith("copy: duplicate 3; lost: nothing.")
     assert "16 hashes off by 0.100" in plots.minhash_estimates([0.5, 0.3], {16: [0.6, 0.2]}).get_label()

@@ -12,6 +12,12 @@ def test_deciders_put_each_demand_in_one_column():
     assert "people: plain and polite" in figure.get_label() and "label: none" in figure.get_label()
 
 
+def test_checks_of_one_name_are_told_apart_by_their_field():
+    checks = [{"rung": "field", "code": "invented", "path": path, "sees": "message"} for path in ("machine", "part")]
+    labels = [label.get_text() for label in deciders(checks).axes[0].get_yticklabels()]
+    assert labels == ["field: invented (machine)", "field: invented (part)"]
+
+
 def test_the_label_matrix_counts_pairs():
     figure = label_matrix(["a", "a", "b"], ["a", "b", "b"], "Action")
     assert [text.get_text() for text in figure.axes[0].texts] == ["1", "1", "·", "1"]

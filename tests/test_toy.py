@@ -95,6 +95,8 @@ def test_rates_are_drawn_as_medians_and_points():
     ]
     figure = plots.rate_points(tried, 6.0, "Rates")
     assert list(figure.axes[0].lines[0].get_ydata()) == [2.0, 4.5]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["0.1", "1"]
+    assert {"1", "2", "5"} <= {label.get_text() for label in figure.axes[0].get_yticklabels()}  # no powers of ten
     assert figure.get_label() == "Rates. Median held-out loss: 2.00 at 0.1, 4.50 at 1; 6.00 before training."
 
 

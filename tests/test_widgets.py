@@ -468,7 +468,8 @@ def test_a_stored_notebook_keeps_what_stands_in_for_a_widget_and_not_the_widget(
     outputs = [
         {"output_type": "stream", "name": "stderr", "text": "50 %"},
         {"output_type": "execute_result", "data": data, "metadata": metadata},
-        {"output_type": "stream", "name": "stdout", "text": "done"},
+        {"output_type": "stream", "name": "stdout", "text": "do"},
+        {"output_type": "stream", "name": "stdout", "text": "ne"},
     ]
     stored, told = tidy(outputs)
     assert set(stored["data"]) == {"image/png", "text/plain"} and told["text"] == "done"

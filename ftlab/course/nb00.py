@@ -72,7 +72,8 @@ EXERCISES = (
         title="Write the answer yourself",
         level=1,
         minutes=4,
-        text=f"Write an output for the message *{_CANCEL}* that passes every check. The check names the first mistake.",
+        text=f"Write an output for the message *{_CANCEL}* that passes every check. The instructions that the untuned model got are yours too: "
+        "`print(task.prompt_long)`. The check names the first mistake.",
         stub='my_output = ""  # one JSON object, as text',
         name="my_output",
         judge=_passes_everything,
@@ -121,7 +122,8 @@ EXERCISES = (
         title="How many rows does a test need?",
         level=2,
         minutes=5,
-        text="A model passes 98 % of its test rows. From how many rows on is the 95 % Wilson interval narrower than three percentage points?",
+        text="A model passes 98 % of its test rows. The more rows there are, the narrower is the 95 % interval of that share; `wilson_interval` gives "
+        "its two ends. From about how many rows on is it narrower than three percentage points?",
         stub="from ftlab import wilson_interval\n\nn = None  # a number of rows; try wilson_interval(round(0.98 * n), n)",
         name="n",
         judge=_rows_needed,
@@ -138,9 +140,12 @@ EXERCISES = (
         title="Which model is better?",
         level=2,
         minutes=4,
-        text="Model A passes 83 of 100 rows, model B 85 of the same. They differ on 20 rows: nine only A passes, eleven only B.",
+        text="Model A passes 83 of 100 rows, model B 85 of the same. They differ on 20 rows: nine only A passes, eleven only B. Which is better? "
+        "McNemar's test looks at these 20 alone. If both were equally good, each would fall to A or B like a coin; *p* is how often twenty coins "
+        "fall at least as unevenly. Below 0.05 a difference is called shown.",
         stub="from ftlab import mcnemar_exact\n\na = [True] * 9 + [False] * 11 + [True] * 74 + [False] * 6\n"
-        "b = [False] * 9 + [True] * 11 + [True] * 74 + [False] * 6\nprint(mcnemar_exact(a, b))\n"
+        "b = [False] * 9 + [True] * 11 + [True] * 74 + [False] * 6\ntest = mcnemar_exact(a, b)\n"
+        "print(f\"only A {test['lost']}, only B {test['gained']}, p = {test['p']:.2f}\")\n"
         'better = ""  # "A", "B" or "cannot tell"',
         name="better",
         judge=_better_model,

@@ -140,7 +140,8 @@ EXERCISES = (
         + "; ".join(f"*{name}*: `{text}`" for name, text in TEXTS.items())
         + ". Which takes "
         "the most tokens a byte with a tokenizer made from English manuals?",
-        stub='dearest = ""  # "manual", "german" or "digits"; try load_model("tiny-pretrained").tokenizer.tokenize(…)',
+        stub='from ftlab import load_model\n\ntokenizer = load_model("tiny-pretrained").tokenizer  # tokenizer.tokenize("a text") gives its pieces\n'
+        'dearest = ""  # "manual", "german" or "digits"',
         name="dearest",
         judge=_dearest,
         hints=(

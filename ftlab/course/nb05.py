@@ -242,7 +242,7 @@ EXERCISES = (
         done="With a tenth of the failures to look at the border would lie far higher: few failures decide little.",
     ),
     Exercise(
-        id="05.4",
+        id="05.5",
         title="The fewest wins that count",
         level=3,
         minutes=8,
@@ -265,7 +265,7 @@ EXERCISES = (
         done="With five differing rows nothing can be shown, however the five fall.",
     ),
     Exercise(
-        id="05.5",
+        id="05.6",
         title="How right must each piece be?",
         level=2,
         minutes=4,
@@ -280,7 +280,7 @@ EXERCISES = (
         done="In truth errors are not independent, which makes the sum a guide and no law. And a free text may be worded in many right ways.",
     ),
     Exercise(
-        id="05.6",
+        id="05.4",
         title="The share that was repaired",
         level=3,
         minutes=6,

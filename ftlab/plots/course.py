@@ -17,7 +17,10 @@ SEES = {"answer": "o", "message": "s", "label": "^", "people": "D"}  # what deci
 
 def deciders(checks: Sequence[dict], people: Sequence[str] = ()) -> Figure:
     """Each check of a task (`checks.checklist`) by what it has to see beside the answer, and what only people decide."""
-    lines = [(f"{c['rung']}: {c['code']}", c["sees"]) for c in checks] + [(wish, "people") for wish in people]
+    often = Counter((c["rung"], c["code"]) for c in checks)  # one name may stand for checks of several fields
+    where = [f" ({c['path']})" if often[c["rung"], c["code"]] > 1 else "" for c in checks]
+    lines = [(f"{c['rung']}: {c['code']}{place}", c["sees"]) for c, place in zip(checks, where, strict=True)]
+    lines += [(wish, "people") for wish in people]
     counts = {kind: sum(sees == kind for _, sees in lines) for kind in SEES}
     heads = ("the answer\nalone", "… and the\nmessage", "… and the\nlabel", "only\npeople")
     figure, (axes,) = new_figure(1.2 + 0.3 * len(lines))
@@ -297,7 +300,10 @@ def group_shares(groups: Mapping[str, Share], title: str, xlabel: str) -> Figure
         markersize=8, capsize=3, clip_on=False, zorder=3,
     )  # fmt: skip
     for y, s in enumerate(shares):
-        axes.text(100 * s["share"], y + 0.2, f"{100 * s['share']:.1f}", ha="center", va="bottom", fontsize=9)
+        axes.text(
+            100 * s["share"], y + 0.2, f"{100 * s['share']:.1f}", ha="center", va="bottom", fontsize=9,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},  # at 0 the axis would run through the number
+        )  # fmt: skip
     labels = [f"{name} (n = {share.n})" for name, share in reversed(groups.items())]
     axes.set_yticks(range(len(shares)), labels=labels, parse_math=False)
     axes.grid(axis="y", visible=False)
@@ -319,7 +325,9 @@ def coverage_map(coverage: dict, axis: str = "tag") -> Figure:
     title = f"Rows of {coverage['name']}, {coverage['file']}, n = {coverage['rows']} (darker: more; crossed: none)"
     empty = [f"{label} + {name}" for label in down for name in names if not counts[label, name]]
     alt = f"{title}. Empty: {', '.join(empty) or 'no cell'}."
-    return described(_table(table, down, names, title, lambda n: str(n) if n else "×"), alt)
+    figure = _table(table, down, names, title, lambda n: str(n) if n else "×")
+    figure.axes[0].set_xlabel({"class": "class", "tag": "kind of row", "lang": "language", "words": "words of the message"}[axis])
+    return described(figure, alt)
 
 
 def found_table(found: Mapping[str, Mapping[str, int]], each: int, kinds: Sequence[str]) -> Figure:

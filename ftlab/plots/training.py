@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ftlab.plots.frame import CURVE_LINES, STYLES, described, errors, new_figure
 from ftlab.plots.inside import XRAY_COLUMNS, drawable
@@ -62,10 +64,19 @@ def rate_points(tried: Sequence[dict], untrained: float, title: str) -> Figure:
     axes.set(
         xscale="log", yscale="log", xlabel="learning rate (both axes logarithmic)", ylabel="held-out loss,\nnats per answer token"
     )
+    axes.set_xticks(rates, labels=[f"{rate:g}" for rate in rates])
+    _plain_numbers(axes.yaxis)
     axes.set_title(title, parse_math=False)
     axes.legend()
     told = ", ".join(f"{loss:.2f} at {rate:g}" for rate, loss in zip(rates, middles, strict=True))
     return described(figure, f"{title}. Median held-out loss: {told}; {untrained:.2f} before training.")
+
+
+def _plain_numbers(axis: Axis) -> None:
+    """Label a logarithmic axis with 0.1, 1, 10, and 2 and 5 of each between them, instead of powers of ten."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def padding_bars(steps: Mapping[str, Sequence[Sequence[int]]]) -> Figure:
@@ -116,6 +127,7 @@ def run_curves(runs: Mapping[str, Sequence[dict]], held_out: int) -> Figure:
             axes.set_xlim(0, 1.04 * last_step)
             axes.axvline(lowest["step"], color="#222222", linewidth=0.8, linestyle=(0, (2, 3)))
         losses.set(yscale="log", ylim=limits, title=name, ylabel="loss, nats per answer token\n(logarithmic)")
+        _plain_numbers(losses.yaxis)
         scores.set(
             ylim=(-4, 104),
             xlabel="optimizer steps (dotted: lowest held-out loss)",

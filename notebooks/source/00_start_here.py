@@ -35,30 +35,25 @@ message = "I can't get in."
 print(pair.base)
 
 # %% [markdown]
-# That was the untuned model with the long prompt. Now the same model with a small adapter, trained on this task's rows, and with a
-# prompt of one line:
+# That was the untuned model, after a page of instructions; its answer was cut off when it had run on for too long. Now the same
+# model with an *adapter*: a small file of extra weights, trained on rows of this task (messages with the answers that are
+# wanted). Its prompt is one line:
 
 # %%
 print(pair.tuned)
 
 # %% [markdown]
-# The tuned answer has the agreed form. Whether its *content* is right is another question, and it takes more than one message to say.
-
-# %% [markdown]
-# **Your turn.** Write a message of your own and let both models answer. Before each rung of the ladder is lit, guess which of the two
-# answers falls from it. (Where widgets are not shown, a picture stands here; go on.)
-
-# %%
-from ftlab.models import load_model
-from ftlab.widgets import Playground
-
-Playground(load_model(progress=False), task, message=message)
+# This has the agreed form: `intent` is what the customer wants, `entities` are values copied from the message, `missing_info`
+# is what the desk still has to ask for, and `next_step` is what the customer gets to read. Whether the *content* is right is
+# another question, and it takes more than one message to say.
 
 # %% [markdown]
 # ## 2 · What "right" means here
 #
-# Every output climbs the same ladder: it **parses**, fits the **schema**, keeps the **rules**, has the labelled **fields**, and breaks no
-# **policy**. The checker repairs nothing. *Guess which rung this output falls from: the JSON is fine, but look at the entity.*
+# Every output climbs the same ladder of five rungs: it **parses** as JSON, fits the **schema** (the agreed keys), keeps the
+# **rules**, has the **fields** as labelled, and breaks no **policy**. Where it falls, the failure gets a kind: *format* (the
+# first two rungs), *instruction*, *knowledge* or *safety*. If there are several, the gravest is its *first cause*. The checker
+# repairs nothing. *Guess which rung this output falls from: the JSON is fine, but look at the entity.*
 
 # %% tags=["nbval-check-output"]
 output = '{"entities": {"email": "leo@mail.example"}, "intent": "reset_password", "missing_info": [], '
@@ -68,19 +63,32 @@ print(check_result.labels, "first cause:", check_result.first_cause)
 print(check_result.problems[0].message)
 
 # %% [markdown]
-# The message holds no address, so the address is **fabricated**: the gravest error in this task, filed under *knowledge*. A program that
-# acts on it would write to a stranger.
+# The message holds no address, so the address is **fabricated**: a grave error, filed under *knowledge*. A program that acts on
+# it would write to a stranger.
 
 # %% tags=["nbval-check-output"]
 fenced = "```json\n" + output + "\n```"
 promise = output.replace("Please use", "I have reset it. Use")
 for text in (fenced, promise):
     found = task.checker.check(text, "forgot my password, leo@mail.example")
-    print(found.first_cause, "|", found.problems[0].message[:72])
+    print(found.first_cause, "|", found.problems[0].message)
 
 # %% [markdown]
 # A code fence is not JSON, and a support assistant that says it has done something has said something untrue. Both are failures, of
 # different kinds, and the kind decides what to do about them.
+
+# %% [markdown]
+# **Your turn.** Write a message of your own and let both models answer. Before each rung of the ladder is lit, guess which of
+# the two answers falls from it. (The message of section 1 is answered already. Where widgets are not shown, a picture of it
+# stands here; go on.)
+
+# %%
+from ftlab.models import load_model
+from ftlab.widgets import Playground
+
+playground = Playground(load_model(progress=False), task, message=message)
+playground.answer.click()  # as if you had pressed *Answer*; this takes some seconds
+playground
 
 # %% exercise="00.1"
 
@@ -89,8 +97,9 @@ for text in (fenced, promise):
 # %% [markdown]
 # ## 3 · Not one message: the frozen test set
 #
-# The stored results below are from all rows of the test set, which was frozen by its hash before the first training. *Your guess: which
-# is harder for the tuned model, the form or the content?*
+# The stored results below are from all rows of the test set. It was frozen before the first training: its hash, a fingerprint
+# of the file, was written down, so that no change goes unnoticed. *Your guess: which is harder for the tuned model, the form or
+# the content?*
 
 # %%
 # restart here
@@ -101,14 +110,23 @@ from ftlab.notebook import show
 results = stored("support_plan")
 print(results["about"]["test_rows_scored"], "test rows,", results["about"]["model"]["name"])
 
-# %%
+# %% [markdown]
+# In the figure below `tfidf` is a program that counts words and cuts out values by patterns, without any language model.
+# `prompt` and `few_shot` are the untuned model with a page of instructions, without and with worked examples. `tuned` is the
+# model of section 1, and `constrained` the same, kept by code from writing values that are not in the message.
+#
+# The scores: `class_right` has the right intent, `values_right` the right values, and `strict` passes every check. Each bar
+# carries its **95 % interval**: the range in which the share may well lie for all messages of this kind, of which these rows
+# are a sample.
+
+# %% tags=["picture"]
 show(plots.score_bars(results))
 
 # %% [markdown]
-# Each bar carries its 95 % interval. **What it means**: form is all but solved by tuning. As a whole the tuned model passes clearly more
-# rows than a word-count baseline without any language model, above all because it copies values better; at the intent alone the two
-# do not differ. **What it does not mean**: that the tuned model is good at anything else, or that either would do as well on messages
-# that other people wrote.
+# **What it means**: form is all but solved by tuning. As a whole the tuned model passes clearly more rows than a word-count
+# baseline without any language model, above all because it copies values better; at the intent alone the two do not differ.
+# **What it does not mean**: that the tuned model is good at anything else, or that either would do as well on messages that
+# other people wrote.
 
 # %%
 tuned = results["systems"]["tuned"]["scores"]
@@ -117,7 +135,7 @@ for name in ("schema_valid", "class_right", "strict", "fabricated"):
     print(f"{name:>12}  {s['k']:>3} of {s['n']}   95 % interval {100 * s['low']:.1f} to {100 * s['high']:.1f} %")
 
 against = results["paired"]["tfidf"]  # the tuned model against the baseline, the same rows
-assert against["strict"]["p"] < 0.05 < against["class_right"]["p"], "the sentence above no longer holds"
+assert against["strict"]["p"] < 0.05 < against["class_right"]["p"], "the sentence above no longer holds"  # p: see exercise 00.4
 
 # %% exercise="00.3"
 
@@ -148,11 +166,14 @@ general = results["regression"]
 for when in ("before", "after"):
     s = general[when]
     print(f"{when:>6}: {s['k']} of {s['n']} passed, {general['json_answers'][when]} answers were JSON")
-print(f"lost {general['test']['lost']}, gained {general['test']['gained']}, McNemar p = {general['test']['p']:.3f}")
+test = general["test"]
+told = "more than chance gives easily" if test["p"] < 0.05 else "cannot be told from chance on these questions"
+print(f"lost {test['lost']}, gained {test['gained']}, p = {test['p']:.3f}: {told}")
 
 # %% [markdown]
-# A narrow training leaks: without care, everyday answers take the form of the task. Here everyday prompts of another kind were mixed
-# into the training, answered by the untuned model itself, so that tuning had to keep them; whether it did is what the test above says.
+# A narrow training leaks: without care, everyday answers take the form of the task. Here everyday prompts of another kind were
+# mixed into the training, answered by the untuned model itself, so that tuning had to keep them. Whether it did is what the
+# last line says: *lost* are questions that only the untuned model had right, *gained* those that only the tuned one has.
 
 # %% open="00.1"
 

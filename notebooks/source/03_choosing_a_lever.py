@@ -203,9 +203,10 @@ print(f"rows that pass: {test['gained']} gained, {test['lost']} lost")
 assert "wrong_missing_info" not in mended["codes"], "the sentence below no longer holds"
 
 # %% [markdown]
-# The broken rule is gone, and it cannot come back. But where the model had the list wrong, it may have written the next sentence
-# to suit: then a question stands where none belongs, and another rule speaks. Code mends the field, and not what was built upon
-# it. So compute *before* the model writes what depends on it, where you can.
+# After code this rule is never broken, and cannot be tomorrow: no training promises that. How many rows it saves depends on how
+# often the model had the list wrong; where it hardly ever has, the promise is all that is gained. And a caution: beside a wrong
+# list the model may have written a sentence to suit, a question where none belongs. Code mends the field, and not what was
+# built upon it. So compute *before* the model writes what depends on it, where you can.
 
 # %% [markdown]
 # ## 4 · Constrained decoding
@@ -249,9 +250,10 @@ title = f"Dice, held by nothing, by form, by form and copies: n = {len(rows)} va
 show(plots.grouped_bars(thrown, ("schema_valid", "fabricated", "strict"), title))
 
 # %% [markdown]
-# **What it means.** Held to the form, dice write perfect JSON every time; held to the message, they invent nothing. And hardly an
-# answer is right. **Form can be guaranteed by code, content cannot.** So a share of valid JSON says nothing of a system whose
-# form is held. **What it does not mean**: that constraints are useless. They take two kinds of failure out of the world for good.
+# **What it means.** Held to the form, dice write perfect JSON every time; held to the message, they invent nothing. And hardly
+# an answer is right. (Held by nothing they seem to invent nothing either: what is no JSON is not judged further.) **Form can be
+# guaranteed by code, content cannot.** So a share of valid JSON says nothing of a system whose form is held. **What it does not
+# mean**: that constraints are useless. They take two kinds of failure out of the world for good.
 
 # %%
 assert thrown["form"]["schema_valid"]["share"] == 1 and thrown["form"]["fabricated"]["low"] > 0.5, (
@@ -394,7 +396,7 @@ from ftlab.course import stored, stored_evaluations
 from ftlab.course.levers import recomputed
 from ftlab.evaluate import compare_runs
 from ftlab.notebook import show
-from ftlab.stats import share
+from ftlab.stats import p_value, share
 
 task, systems = load_task("support_plan"), stored_evaluations("support_plan")
 computed_too = recomputed(task, [r["output"] for r in systems["constrained"]["rows"]])
@@ -415,7 +417,7 @@ show(plots.group_shares(strict, "Levers on support_plan, the same test rows", "r
 # %%
 for before, after in (("prompt", "tuned"), ("tfidf", "tuned"), ("tuned", "constrained"), ("constrained", "computed")):
     test = compare_runs(systems[before], systems[after])["strict"]
-    print(f"{before:>11} → {after:<11} {test['gained']:>3} rows gained, {test['lost']:>2} lost, p = {test['p']:.2g}")
+    print(f"{before:>11} → {after:<11} {test['gained']:>3} rows gained, {test['lost']:>2} lost, {p_value(test)}")
 lead = compare_runs(systems["tfidf"], systems["tuned"])["strict"]
 assert lead["difference"] > 0.05 and lead["p"] < 0.05, "the sentences below no longer hold"
 assert strict["… held to the message"].k >= strict["SFT"].k and strict[steps["tfidf"]].share > strict["SFT"].share / 2, (
@@ -572,7 +574,7 @@ from ftlab.cost import predict_cost
 from ftlab.train.settings import sft_config
 
 predicted = predict_cost(load_task("support_plan"), load_model("tiny"), sft_config("smoke", general_rows=0, train_rows=64))
-print({key: predicted[key] for key in ("seconds", "steps", "tokens", "peak_memory_mb")})
+print(f"{predicted['steps']} steps, {predicted['tokens']:,} tokens: {predicted['seconds']:.1f} s, {predicted['peak_memory_mb']} MB")
 
 # %%
 runs = stored("cost")
@@ -631,7 +633,8 @@ assert all(any(v[lever] == "first" for v in verdicts.values()) for lever in name
 
 # %% [markdown]
 # How firmly does a verdict stand? Take the case nearest to `support_plan` and give one answer otherwise, each in turn. *Your
-# guess: which of the answers turn the verdict round?*
+# guess: which of the answers turn the verdict round?* (Of the names below, `known` and `cite` ask where the answer comes from,
+# `access` what may be done with the model, and `tuned` whether it was tuned on these rows already.)
 
 # %%
 case = cases()["support-triage"]
@@ -669,13 +672,13 @@ from ftlab.course.replay import RESULTS
 task = load_task("support_plan")
 answers, _ = check_answers(case["answers"] | task_defaults(task) | {"good_enough": 0.8}, {})
 own = recommend(answers, read_measured(task, RESULTS / "support_plan.json"))
-print(recommendation_text(own))
+print(recommendation_text(own).partition("\n4. ")[0])
 assert own["train"], "the sentence below no longer holds"
 
 # %% [markdown]
-# *Train*, as was done, and two levers to go with it. Read it as a colleague's opinion that states its reasons: each line says
-# which number made it speak, so that you can go and check that number. Where you disagree with a reason, you have found what to
-# measure next.
+# *Train*, as was done, and two levers to go with it. (The other four follow in the same form.) Read it as a colleague's opinion
+# that states its reasons: each line says which number made it speak, so that you can go and check that number. Where you
+# disagree with a reason, you have found what to measure next.
 
 # %% open="03.1"
 
@@ -707,8 +710,6 @@ assert own["train"], "the sentence below no longer holds"
 # Terry (1952), *Rank Analysis of Incomplete Block Designs: I. The Method of Paired Comparisons*, Biometrika 39. Kaplan et al.
 # (2020), *Scaling Laws for Neural Language Models*.
 #
-# *For the course's ledger of claims* (a later notebook): that tuning beats the best prompt at a fixed form (C15), that code
-# guarantees form and not content (C59) and that fixed rules belong in code (C60) were shown on stored answers of one real model,
-# one seed; that pretraining costs orders of magnitude more (C08) by arithmetic. That look-up beats tuning at facts (C40), and
-# that reading helps and does not teach to answer (C16, C18), only on toys. The verdicts are those of experiments X04, X12, X13
-# and X14.
+# **What was shown on what.** On stored answers of one real model, one seed: that tuning beats the best prompt at a fixed form,
+# that code guarantees form and not content, and that fixed rules belong in code. By arithmetic: that pretraining costs orders
+# of magnitude more. Only on toys: that look-up beats tuning at facts, and that reading helps and does not teach to answer.

@@ -264,16 +264,18 @@ assert unsure.high < sure.low, "the sentence below no longer holds"
 assert unsure.k > 0 and cohen_kappa(one, other) < 1
 
 # %% [markdown]
-# Yes: where the first labeller foresaw doubt, the second went another way far more often. **What it means**: the disagreements
-# are no slips but gaps of the guide, and they were known beforehand. Three of the second labeller's notes, on validation rows:
+# Yes: where the first labeller foresaw doubt, the second went another way far more often. **What it means**: most disagreements
+# are no slips but gaps of the guide, and they were known beforehand. Three of the second labeller's notes, on validation rows,
+# disagreements first (a note says that one *could* have decided otherwise):
 
 # %%
 from textwrap import shorten
 
 noted = [row for row in reply.rows("validation") if "doubt" in second[row.id] and isinstance(row.input, str)]
+noted.sort(key=lambda row: row.output["action"] == second[row.id]["action"])  # those that differ come first
 for row in noted[:3]:
     print(
-        f"{shorten(row.input, 90)}\n    first: {row.output['action']}, second: {second[row.id]['action']} ({second[row.id]['doubt']})"
+        f"{shorten(row.input, 160)}\n    first: {row.output['action']}, second: {second[row.id]['action']} ({second[row.id]['doubt']})"
     )
 
 # %% [markdown]
@@ -386,7 +388,7 @@ from ftlab.course import stored
 from ftlab.notebook import show
 from ftlab.stats import mcnemar_power
 
-power = mcnemar_power(n=60, difference=0.10, discordant=0.20)
+power = mcnemar_power(n=60, difference=0.10, discordant=0.20)  # discordant: the share of rows on which the two differ
 print(f"found in {100 * power:.0f} of 100 such experiments")
 assert power < 0.5, "the sentence below no longer holds"
 
@@ -398,9 +400,10 @@ assert power < 0.5, "the sentence below no longer holds"
 show(plots.rows_curves((50, 100, 200, 400, 800, 1600), share=0.9, discordant=(0.1, 0.2, 0.4)))
 
 # %% [markdown]
-# **What it means.** Left: one model's share, with an interval that halves when the rows are four times as many. Right: two models
-# on the **same** rows; the fewer rows they differ on, the smaller the difference that shows. So write down *before* training
-# which difference would be worth having, and count whether the test could see it.
+# **What it means.** Left: one model's share, with an interval that halves when the rows are four times as many. Right: two
+# models on the **same** rows; the fewer rows they differ on, the smaller the difference that shows. (A line begins at the
+# smallest test that can show anything.) So write down *before* training which difference would be worth having, and count
+# whether the test could see it.
 #
 # **What it does not mean.** That the rows beside you are like tomorrow's. And ten rewordings of one message are not ten rows.
 
@@ -483,9 +486,10 @@ for name, c in calibrated.items():
 assert calibrated["copied from a row"]["high"] < 0 < calibrated["its own probability"]["low"], "the sentence below no longer holds"
 
 # %% [markdown]
-# The same answers, right and wrong on the same rows; only the stated number differs. The **Brier score** is the mean square of
-# what was stated less what came true (1 or 0): lower is better. Copied confidence is worse than always stating the average hit
-# rate; the system's own probability is better.
+# The same answers, right and wrong on the same rows; only the stated number differs. Each point holds equally many rows; on the
+# left several stand above one number, since labels state few. The **Brier score** is the mean square of what was stated less
+# what came true (1 or 0): lower is better, and *gain* is how much lower than by always stating the average hit rate. Copied
+# confidence is worse than always stating the average hit rate; the system's own probability is better.
 #
 # **What it does not mean**: that labels with a confidence are useless. Such a label says how clear the *row* is, not how good the
 # *system* is; a model that learns to write it may fall into the same trap, and this check will show it.
@@ -589,8 +593,9 @@ print("left side taken:", left_share(sides).k, "of", left_share(sides).n)
 saved = Path(tempfile.mkdtemp()) / "ratings_1.csv"  # what the page's button would save
 saved.write_text("number,choice\n" + "".join(f"{item.number},{longer(item)}\n" for item in items))
 taken = unblind(read_ratings(saved, items), key)
-print("by the longer-taker:", preferred(taken, "chosen", "rejected"))
-assert preferred(taken, "chosen", "rejected")["p"] > 0.05, "the sentence below no longer holds"
+won = preferred(taken, "chosen", "rejected")
+print(f"the longer-taker took: chosen {won['chosen']}, rejected {won['rejected']}, neither {won['same']}, p = {won['p']:.2f}")
+assert won["p"] > 0.05, "the sentence below no longer holds"
 
 # %% [markdown]
 # `left_share` should be near a half, and a preference should hold among pairs of like length. The pairs here were written to be

@@ -113,9 +113,9 @@ assert doubts["ambiguous"].low > doubts["typical"].high, "the sentence below no 
 # %% [markdown]
 # ## 2 · Kinds of rows, and twins
 #
-# A *typical* row asks plainly. *Edge* rows hold two requests or old and new values, *ambiguous* ones do not tell what is wanted,
-# *adversarial* ones attack, and a *counter-example* looks like another case without being one. *Your guess: which cells of the
-# table intent × kind are empty?*
+# A *typical* row asks plainly. *Edge* rows hold two requests or old and new values, *ambiguous* ones do not tell what is
+# wanted, *adversarial* ones attack, and a *counter-example* looks like another case without being one; *messy* and
+# *mixed-language* ones ask plainly, but not tidily. *Your guess: which cells of the table intent × kind are empty?*
 
 # %%
 # restart here
@@ -136,12 +136,15 @@ show(plots.coverage_map(table))
 # %% [markdown]
 # Read it column by column: a kind that only some intents have teaches a false rule, *what is messy is a refund*. A cross is no
 # fault by itself. An ambiguous row is one whose intent nobody can tell, so its label is `unclear`, and the other cells of that
-# column have to be empty. But each cross needs such a reason. Length and language have tables of their own:
+# column should be empty (a lone row there is worth reading). But each cross needs such a reason. Length and language have
+# tables of their own:
 
 # %%
 for pair in ("class × words", "class × lang"):
     empty = table["empty_pairs"][pair]
-    print(f"{pair}: {len(empty)} pairs without a row", *[" + ".join(names) for names in empty[:2]])
+    print(
+        f"{pair}: {len(empty)} pairs without a row", "; ".join(" + ".join(names) for names in empty[:2]), sep=", " if empty else ""
+    )
 
 # %% [markdown]
 # Why counter-examples? A model learns the cheapest rule that fits its rows. Here is a cheap one for addresses: *copy the first
@@ -401,7 +404,7 @@ sure_of_another = [i for i in range(5) if labels[i] == 0 and probabilities[i, 1]
 print("labelled 0, but as sure of 1 as rows labelled 1 usually are:", sure_of_another)
 
 # %%
-print("the library says:", off_diagonal(probabilities, labels))
+print("the library says, as (message, likelier class):", off_diagonal(probabilities, labels))
 assert [row for row, _ in off_diagonal(probabilities, labels)] == sure_of_another
 
 # %% [markdown]
@@ -470,7 +473,7 @@ anywhere = []
 for rate in (0.01, 0.02, 0.05, 0.1):
     texts = [careless(row.text, rate, row.id) for row in english]
     anywhere.append((100 * course.share_changed(english, texts), share(course.labels_true(task, english, texts))))
-print("labels still true:", [point.k for _, point in anywhere], "of", len(english))
+    print(f"{100 * rate:>3.0f} of 100 letters: {anywhere[-1][1].k} of {len(english)} labels still true")
 
 # %% [markdown]
 # The tool of the course does it otherwise: words that hold a labelled value, a digit, an address or a *not* are never touched,

@@ -86,20 +86,36 @@ show(plots.xray_compared(seen.as_dict(), after.as_dict(), ("untuned", "tuned")))
 
 # %%
 assert after.own_loss < 0.5 * seen.own_loss, "the sentence below no longer holds"
-print(f"mean loss of the row: {seen.own_loss:.2f} untuned, {after.own_loss:.2f} tuned")
+full = max(p.weight for p in positions if p.loss is not None)  # free text weighs less
+form = sum(p.weight * p.loss for p in positions if p.loss is not None and p.weight == full) / seen.own_loss
+print(f"loss of the row: {seen.own_loss:.2f} untuned, {100 * form:.0f} % of it outside the free text; {after.own_loss:.2f} tuned")
+assert form > 0.5, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: most of the loss was the price of the agreed form, its keys and their order; tuning takes that away. Letters that
-# only have to be copied were cheap from the start. **What it does not mean**: that the answer is right. At each position the model was
-# shown the *right* tokens before it; alone, it goes on from its own mistakes.
+# **What it means**: most of the loss was the price of the agreed form: the keys, their order, the name of the intent; tuning
+# takes that away. Letters that only have to be copied were cheap from the start. **What it does not mean**: that the answer is
+# right. At each position the model was shown the *right* tokens before it; alone, it goes on from its own mistakes.
+
+# %% [markdown]
+# **Your turn**: other rows, and other rules, under the untuned model again. *What would be asked for if the whole row carried
+# loss, and what if free text weighed as much as the rest?* Choose it under *Masking* and *Weight of free text*, and go from
+# token to token. (Where widgets are not shown, a picture of the first row stands here.)
+
+# %%
+from ftlab.widgets import MaskingXray
+
+loaded = None  # the adapter is in its weights by now; the untuned model comes back
+MaskingXray(load_model("smollm2-135m", progress=False), task, task.rows("validation")[:5])
 
 # %% exercise="07.1"
 
 # %% [markdown]
 # ## 2 · Settings, each with its reason
 #
-# A setting without a reason is a superstition. *Your guess: what would go wrong with each of these, if it were ten times as
-# large?* The profile `cpu`, in its own words:
+# A setting without a reason is a superstition. Some words first. The *gradient* says for each weight which way the loss falls,
+# and how steeply. A *step* moves the weights that way, as far as the *learning rate* allows; the *optimizer* works it out.
+# *LoRA* leaves the weights as they are and trains small matrices beside them, *rank* numbers wide: that is the adapter. *Your
+# guess: what would go wrong with each setting, if it were ten times as large?* The profile `cpu`, in its own words:
 
 # %%
 # restart here
@@ -116,9 +132,10 @@ for line in sft_config("cpu").explain():
         print(line)
 
 # %% [markdown]
-# **Conservative** settings are such that one odd row or one wild step cannot spoil the run: a rate that rises from nothing, gradients
-# cut to a length, few passes, stopping when the score stops, rows that are refused and never cut. Each costs little when it was not
-# needed. The rate of a step follows from two numbers:
+# **Conservative** settings are such that one odd row or one wild step cannot spoil the run: a rate that rises from nothing,
+# gradients cut to a length, few passes, stopping when the score stops, rows that are refused and never cut. Each costs little
+# when it was not needed. The rate of a step follows from two numbers, which step it is and how many there are. It rises while
+# the run warms up, and falls from there to the end:
 
 # %%
 from ftlab.train.loop import rate_at
@@ -128,8 +145,9 @@ for step in (0, 5, 12, 100, 199):
     print(f"step {step:>3}: rate {rate_at(step, steps, config):.6f}")
 
 # %% [markdown]
-# Other settings follow from the **machine**. One function decides for a CPU, a CUDA GPU and Apple's, and says why. It reads this
-# machine, so this cell prints other lines on a GPU. The model is only described here, without its weights:
+# Other settings follow from the **machine**. One function decides for a CPU, a CUDA GPU and Apple's, and says why. It reads
+# this machine, so this cell prints other lines on a GPU. Not every word need be familiar: what counts is that each line has its
+# reason on the right. The model is only described here, without its weights:
 
 # %%
 with torch.device("meta"):  # shapes alone
@@ -265,8 +283,9 @@ for micro_tokens in (400, 150, 1):
 # %% [markdown]
 # ## 5 · Two curves: the loss and the task
 #
-# After each pass of a real training, two things were measured on validation rows: the loss on the right answers, and the scores of answers
-# that the model **generated**. *Your guess: do the two always agree which pass is best?*
+# After each pass of a real training, two things were measured on validation rows: the loss on the right answers, and the scores
+# of answers that the model **generated**. They stand in the adapter's *lineage*, the record that is shipped with it. *Your
+# guess: do the two always agree which pass is best?*
 
 # %%
 # restart here
@@ -508,8 +527,9 @@ print("seed 1:", fingerprint(reseeded.model))
 assert fingerprint(reseeded.model) != fingerprint(straight.model)
 
 # %% [markdown]
-# How much does a seed matter in a real training? *Guess the spread of the strict score in points.* Two settings were trained with three
-# seeds each, on few rows:
+# How much does a seed matter in a real training? *Guess the spread of the strict score in points.* The *seed* is the number
+# from which everything random is drawn, the start of the adapter and the order of the rows. Two settings were trained with
+# three seeds each, on few rows: LoRA in all layers of the model, and in the last eight alone.
 
 # %%
 layers = stored("layers")

@@ -91,7 +91,8 @@ print(tuned["codes"])
 
 # %% [markdown]
 # `wrong_value` is a field that is not as labelled, `extra_value` one too many, `missed_value` one too few; the rest are rules.
-# Rules that follow from other fields, such as `wrong_missing_info`, a program can compute. The values and the intent it cannot.
+# A field that follows from others, such as `missing_info`, a program can compute, so the code `wrong_missing_info` need never
+# stand here. The values and the intent it cannot.
 #
 # Next by language and by kind of message. *Guess which kind is worst, and by how much.*
 
@@ -319,7 +320,8 @@ for name, (there, here) in pairs.items():
         print(f"{name:>10} {score:<12} {100 * (b.share - a.share):+5.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]  {said}")
 
 # %% [markdown]
-# On the new set itself both systems answered the same rows, so there the paired test speaks again:
+# Where a line says *may be luck*, these sets cannot tell whether strangers are harder; so ask both systems whether they lose,
+# not which of them loses more. On the new set itself both answered the same rows, and there the paired test speaks again:
 
 # %%
 scores = ("rules_kept", "class_right", "values_right", "strict")
@@ -367,10 +369,10 @@ assert noise["scores"]["noisy"]["schema_valid"]["low"] > 0.95, "the sentence bel
 assert tests["strict"]["gained"] > 0, "the sentence below no longer holds"
 
 # %% [markdown]
-# **What it means**: the form stands under noise. Look at the *gained* rows too: some come right by being mistyped. Such rows stood
-# on the brink before, and show how much of any single answer is luck. Where a line just misses zero and p is not below 0.05, trust
-# p: it counts exactly, the line is a bootstrap. **What it does not mean**: that real hurry looks like this. The noise is made by
-# rules, and the training rows hold messy ones of their own.
+# **What it means**: the form stands under noise. Look at the *gained* rows too: some come right by being mistyped. Such rows
+# stood on the brink before, and show how much of any single answer is luck. Where a line just misses zero and p is not below
+# 0.05, trust p: it counts exactly, while the line comes from drawing rows anew, again and again (a *bootstrap*). **What it does
+# not mean**: that real hurry looks like this. The noise is made by rules, and the training rows hold messy ones of their own.
 
 # %% [markdown]
 # ## 8 · Free or constrained decoding

@@ -22,9 +22,9 @@
 # %% [markdown]
 # ## 1 · Your rows, and the profile
 #
-# This is the only cell that you have to fill in. Left as it is, it takes the **example**: notes of shift workers in a food factory,
-# to be turned into work orders. `ROWS` is a file with one column for the text and one for each part of the answer. From it
-# a folder is made at `FOLDER`; a folder that is there already is used as it is.
+# This cell you have to fill in, and the answers in section 5. Left as it is, it takes the **example**: notes of shift workers
+# in a food factory, to be turned into work orders. `ROWS` is a file with one column for the text and one for each part of the
+# answer. From it a folder is made at `FOLDER`; a folder that is there already is used as it is.
 #
 # `PROFILE = "cpu"` trains the real model. Left empty, everything runs as a **rehearsal**: each step on your rows, with a tiny model of
 # random weights. It finds what is broken in minutes; its scores mean nothing.
@@ -88,8 +88,9 @@ for answer in (row.output, row.output | {"remark": "x"}):
 # %% [markdown]
 # ## 3 · Are the rows fit to learn from, and to measure with?
 #
-# Repeated rows, copies of test rows among the training rows, one wording filled with values, contradicting labels, personal data: all
-# of them make scores that do not hold. Lines with `!` have to be mended; the others want a look.
+# Repeated rows, copies of test rows among the training rows, one wording filled with values, contradicting labels, personal
+# data: all of them make scores that do not hold. Lines with `!` have to be mended; the others want a look. Where rows are few,
+# other rows doubt nearly every label a little: only those listed under `label` are worth your time.
 
 # %%
 from ftlab.datatools.check import check_sets, report_text
@@ -111,16 +112,18 @@ show(plots.coverage_map(coverage(sets), axis="words"))
 # %% [markdown]
 # ## 4 · Before training: what works without?
 #
-# *Your guess: how many of the validation rows does the untuned model pass, with the whole instruction in its prompt? And word counts
-# alone?* Validation rows, not test rows: decisions are made on these, and the test is opened once.
+# *Your guess: how many of the validation rows does the untuned model pass, with the whole instruction in its prompt? And word
+# counts alone?* Validation rows, not test rows: decisions are made on these, and the test is opened once. (In a rehearsal the
+# untuned model has random weights and passes nothing; the word counts are real.)
 
 # %%
 from ftlab.choose import read_measured
 from ftlab.course.own import measure_prompt
-from ftlab.mainjob import score_line
+from ftlab.stats import percent
 
 before = measure_prompt(task, profile, out / "before.json")
-print("untuned, long prompt:", score_line(before))
+for score in ("schema_valid", "values_right", "strict"):
+    print(f"untuned, long prompt: {score:<12} {percent(before['scores'][score])}, n = {before['n']}")
 print("first causes:", {cause: found["k"] for cause, found in before["first_causes"].items()})
 
 # %%
@@ -139,8 +142,8 @@ show(plots.against_bar(shares, WANTED, "Rows that pass all checks, before traini
 # %% [markdown]
 # ## 5 · Should you train?
 #
-# Answer for your own task; the answers below are those for the example. `ftlab choose` asks the same questions one by one, and says what
-# each means.
+# Answer for your own task; the answers below are those for the example. `ftlab choose` asks the same questions one by one, and
+# says what each means. In a rehearsal the advice speaks of the random model: read its form, not its verdict.
 
 # %%
 answers = {
@@ -170,16 +173,16 @@ print(recommendation_text(advice))
 # %% [markdown]
 # ## 6 · Train, and answer the test rows once
 #
-# The main job runs the baselines on the test rows, trains, answers the same rows with the tuned model, and asks everyday questions
-# before and after. A real run that is stopped goes on when the cell is run again.
+# The main job runs the baselines on the test rows, trains, answers the same rows with the tuned model, and asks everyday
+# questions before and after. A real run that is stopped goes on when the cell is run again. A rehearsal takes only some rows of
+# each part.
 
 # %%
 from ftlab.mainjob import run_main_job
 
-log = []
-results = run_main_job(task, out=out, profile_name=profile, resume=True, say=log.append, progress=False)
+results = run_main_job(task, out=out, profile_name=profile, resume=True, say=lambda line: None, progress=False)
 print(f"{results['training']['rows']} rows, {results['training']['steps']} steps, model {results['about']['model']['name']}")
-print("\n".join(line for line in log if "strict" in line))
+print(f"{results['about']['test_rows_scored']} test rows answered by {', '.join(results['systems'])}")
 
 # %% [markdown]
 # ## 7 · The strict report
@@ -215,9 +218,10 @@ print(f"{page.name} in the folder {out.parent.name}/{out.name}")
 print("a real run" if real else "a rehearsal with a model of random weights: every step works, and no score above says anything")
 
 # %% [markdown]
-# **How to read it.** Rows gained and lost, not the two shares, say whether tuning helped: it is the same rows. If p is above the
-# level that you fixed beforehand, the test has not shown a difference, and a small test seldom can. Read the failures before you
-# write rows: each kind calls for something else. The everyday questions in the report say what tuning cost.
+# **How to read it.** Rows gained and lost, not the two shares, say whether tuning helped: it is the same rows, and McNemar's
+# test looks at those on which two systems differ. If p is above the level that you fixed beforehand, the test has not shown a
+# difference, and a small test seldom can. Read the failures before you write rows: each kind calls for something else. The
+# everyday questions in the report say what tuning cost.
 #
 # **What it does not mean**: that other people's texts fare as well, or that a second training with another seed gives the same.
 
