@@ -59,6 +59,7 @@ results: install  ## every number that README quotes: the shipped adapters and a
 	$(BIN)/ftlab run support_reply --profile long --adapter data/support_reply/adapter --out runs/results_reply --publish results --resume
 	$(BIN)/ftlab study noise --json results/noise.json
 	$(BIN)/ftlab study fresh --json results/fresh.json
+	$(BIN)/ftlab inspect smollm2-135m data/support_plan/adapter --json results/inside.json
 	$(BIN)/python -m ftlab.readme
 
 adapter: install  ## train the shipped adapters again, the second task's from the first's (about four hours)

@@ -8,13 +8,14 @@ Sources: Lin et al. (2023), The Unlocking Spell on Base LLMs, for the shift of t
 Neural Network Representations Revisited, section 3, for linear CKA.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from statistics import stdev
 from typing import Any
 
-from ftlab.artifact import WEIGHTS, apply_adapter, read_lineage
+from ftlab.artifact import WEIGHTS, adapter_identity, apply_adapter, read_lineage
 from ftlab.chatparts import token_parts
 from ftlab.errors import DataError, UsageError
 from ftlab.models import EMBEDDED, LoadedModel, load_model
@@ -86,9 +87,10 @@ def inspect(
         progress: show a bar while texts are read.
 
     Returns:
-        {"before", "after", "task", "threshold", "overall", "matrices": [`Update`], "choices": {kind: {"texts", "left_out", "positions",
-        "changed": {share, low, high}, "outside_top_3": {…}}}, "similarity": {kind: [{"layer", "cka", "low", "high"}]}}; the kinds are
-        "task" and "general", layer 0 is the embedding.
+        {"about": date, task, model and the weights of both sides by hash, "before", "after", "task", "threshold", "rounds", "seed",
+        "overall", "matrices": [`Update`], "choices": {kind: {"texts", "left_out", "positions", "changed": {share, low, high},
+        "outside_top_3": {…}}}, "similarity": {kind: [{"layer", "cka", "low", "high"}]}}; the kinds are "task" and "general", layer 0 is
+        the embedding.
 
     Raises:
         UsageError: one of the two is no model, or they differ in shape or tokenizer.
@@ -100,21 +102,48 @@ def inspect(
         raise UsageError(f"--threshold: expected 0 or a number above it, found {threshold}.")
     one, two = open_side(before, base), open_side(after, base)
     _check_tokenizers(one.loaded, two.loaded)
-    found = updates(one.loaded.model, two.loaded.model, threshold=threshold, factors=_factors(one, two))
     kinds = {
         "task": task_texts(task, one.loaded, rows),
         "general": plain_texts(texts, one.loaded) if texts else general_texts(one.loaded, prompts),
     }
+    options = {"factors": _factors(one, two), "threshold": threshold, "rounds": rounds, "seed": seed, "progress": progress}
+    about = {"about": _about(one, two, task), "before": one.name, "after": two.name, "task": task.name}
+    return about | compare(one.loaded, two.loaded, kinds, **options)
+
+
+def compare(
+    before: LoadedModel,
+    after: LoadedModel,
+    kinds: Mapping[str, Sequence[Text]],
+    *,
+    factors: dict | None = None,
+    threshold: float = THRESHOLD,
+    rounds: int = 1000,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict:
+    """The same of two loaded models, on kinds of texts by name.
+
+    Args:
+        factors: see `updates`.
+
+    Returns:
+        what `inspect` returns, without what names the two and the task.
+
+    Raises:
+        UsageError, DataError: see `inspect`.
+    """
+    found = updates(before.model, after.model, threshold=threshold, factors=factors)
     choices, similarity = {}, {}
     for kind, every in kinds.items():
-        used = _that_fit(kind, every, one.loaded, two.loaded)
+        used = _that_fit(kind, every, before, after)
         counts = resampled_counts(len(used), rounds, seed)
-        seen = [observe(side.loaded, used, f"{kind}, {side.name}" if progress else "") for side in (one, two)]
+        bars = [f"{kind}, {which}" if progress else "" for which in ("before", "after")]
+        seen = [observe(loaded, used, bar) for loaded, bar in zip((before, after), bars, strict=True)]
         choices[kind] = {"texts": len(used), "left_out": len(every) - len(used)} | changed_choices(*seen, counts)
         similarity[kind] = layer_similarity(*seen, counts)
-    about = {"before": one.name, "after": two.name, "task": task.name, "threshold": threshold, "rounds": rounds, "seed": seed}
-    matrices = [asdict(update) for update in found]
-    return about | {"overall": overall(found), "matrices": matrices, "choices": choices, "similarity": similarity}
+    told = {"threshold": threshold, "rounds": rounds, "seed": seed, "overall": overall(found)}
+    return told | {"matrices": [asdict(update) for update in found], "choices": choices, "similarity": similarity}
 
 
 def open_side(name: str, base: str | None = None) -> Side:
@@ -135,6 +164,13 @@ def open_side(name: str, base: str | None = None) -> Side:
     if hasattr(loaded.model, "peft_config"):
         raise UsageError(f"{name}: expected an adapter that can be merged into the weights, found one that cannot.")
     return Side(name, loaded, tuple(adapters))
+
+
+def _about(one: Side, two: Side, task: Task) -> dict:
+    """Date, task and model as results files have them, and the weights of both sides by hash."""
+    sides = {name: [side.loaded.sha256, *map(adapter_identity, side.adapters)] for name, side in (("before", one), ("after", two))}
+    model = {"name": one.loaded.name, "sha256": one.loaded.sha256}
+    return {"date": date.today().isoformat(), "task": task.name, "model": model, "sha256": sides}
 
 
 def _factors(one: Side, two: Side) -> dict | None:

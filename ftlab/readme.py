@@ -133,6 +133,26 @@ def study_blocks(noise: dict | None, curve: dict | None, diversity: dict | None)
     }
 
 
+def inside_block(result: dict | None) -> dict[str, str]:
+    """What tuning changed inside the base of support_plan's adapter (`ftlab inspect`), for docs/experiments.md."""
+    if result is None:
+        return {"inside": UNSTUDIED}
+    inside = [m for m in result["matrices"] if m["layer"] is not None and len(m["shape"]) == 2]
+    sizes, ranks = ([m[key] for m in inside] for key in ("relative_norm", "effective_rank"))
+    lines = [
+        f"{len(inside)} matrices changed by {100 * min(sizes):.1f} to {100 * max(sizes):.1f} % of their norm, in effect in "
+        f"{min(ranks):.1f} to {max(ranks):.1f} directions each.",
+        "",
+        "| the same texts before each place | places | another token is likeliest | … not among the three likeliest before |",
+        "|---|---|---|---|",
+    ]
+    for kind, name in (("task", "task replies"), ("general", "general prompts and the untuned model's answers")):
+        found = result["choices"][kind]
+        shares = " | ".join(percent(found[key]) for key in ("changed", "outside_top_3"))
+        lines.append(f"| {name} ({found['texts']} texts) | {found['positions']} | {shares} |")
+    return {"inside": "\n".join(lines)}
+
+
 def _noise(study: dict) -> str:
     counts = study["noise"]
     said = []
@@ -356,7 +376,8 @@ def documents() -> dict[Path, dict[str, str]]:
         | reply_blocks(result("support_reply"))
         | speed_block(result("bench")),
         ROOT / "docs" / "experiments.md": study_blocks(*map(result, ("noise", "curve", "diversity")))
-        | pretraining_and_methods(result),
+        | pretraining_and_methods(result)
+        | inside_block(result("inside")),
         ROOT / "docs" / "performance.md": performance_blocks(*map(result, ("bench", "growth", "cost", "layers"))),
         **cards,
     }

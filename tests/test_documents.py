@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ftlab import evaluate_outputs, load_task
-from ftlab.artifact import CONFIG, WEIGHTS, read_lineage
+from ftlab.artifact import CONFIG, WEIGHTS, adapter_identity, read_lineage
 from ftlab.cli import _parser
 from ftlab.notebook import notebook_problems
 from ftlab.readme import ROOT, documents, fill
@@ -84,6 +84,13 @@ def test_the_shipped_adapter_was_trained_on_the_rows_that_are_here(task):
     assert {k: lineage["hashes"][k] for k in ("train", "validation", "prompt_short")} == {
         k: here[k] for k in ("train", "validation", "prompt_short")
     }
+
+
+def test_what_is_told_of_the_inside_is_told_of_the_shipped_adapter():
+    told = json.loads((ROOT / "results" / "inside.json").read_text(encoding="utf-8"))
+    base = read_lineage(TASK.folder / "adapter")["base"]["sha256"]
+    assert told["about"]["sha256"] == {"before": [base], "after": [base, adapter_identity(TASK.folder / "adapter")]}
+    assert (told["before"], told["after"], told["task"]) == ("smollm2-135m", "data/support_plan/adapter", TASK.name)
 
 
 def with_retired(task, split):

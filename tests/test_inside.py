@@ -207,6 +207,7 @@ def test_general_text_counts_words_and_leaves_the_template_out(tiny):
 
 def test_a_model_beside_itself_shows_no_change(toy_task):
     result = inspect("tiny", "tiny", toy_task, **FEW)
+    assert result["about"]["sha256"] == {"before": [load_model("tiny").sha256], "after": [load_model("tiny").sha256]}
     assert result["overall"]["in_changed_matrices"] == result["overall"]["moved"] == 0
     assert all((m["relative_norm"], m["effective_rank"] or 0, m["rank_90"] or 0) == (0, 0, 0) for m in result["matrices"])
     for kind in ("task", "general"):

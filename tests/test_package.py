@@ -13,7 +13,25 @@ ORDER = [
     "errors", "language", "stats", "embed", "checks", "ladder", "rows", "task", "datatools", "constrain", "sample", "llama", "chat", "models", "decode", "ct2", "generate", "lora", "artifact", "outputs", "runbook", "runbook_task", "corpus", "train", "evaluate", "review", "labelling", "device", "stock", "trl_runs",
     "baselines", "regress", "chatparts", "nexttoken", "xray", "masking", "updates", "inside", "mainjob", "prefer", "reward", "bestofn", "rl", "preference_study", "choose", "newtask", "study", "pretrain_study", "continued_study", "head_start", "cost", "bench", "bench_worker", "methods", "sidebyside", "plots", "report", "study_blocks", "readme", "notebook", "widgets", "course", "data_cli", "inside_cli", "choose_cli", "compare_cli", "preference_cli", "pretrain_cli", "continue_cli", "newtask_cli", "cli", "__main__",
 ]  # fmt: skip
-FACES = {"plots", "report", "study_blocks", "readme", "notebook", "widgets", "course", "data_cli", "inside_cli", "choose_cli", "compare_cli", "preference_cli", "pretrain_cli", "continue_cli", "newtask_cli", "cli", "sidebyside"}
+FACES = {
+    "plots",
+    "report",
+    "study_blocks",
+    "readme",
+    "notebook",
+    "widgets",
+    "course",
+    "data_cli",
+    "inside_cli",
+    "choose_cli",
+    "compare_cli",
+    "preference_cli",
+    "pretrain_cli",
+    "continue_cli",
+    "newtask_cli",
+    "cli",
+    "sidebyside",
+}
 
 
 def imports(path):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ftlab.course.rewards import small_reward
-from ftlab.course.toy import full_run
+from ftlab.course.toy import tuning_run
 from ftlab.evaluate import evaluate_outputs
 from ftlab.generate import encode_example, generate
 from ftlab.models import PRETRAINED, LoadedModel, load_model
@@ -179,7 +179,7 @@ def _starter(n: int, passes: int, rate: float, seed: int) -> LoadedModel:
         ids, start = encode_example(loaded.tokenizer, task.conversation(row), task.completion(row))
         examples.append((ids, start, [1.0] * (len(ids) - start)))
     with tempfile.TemporaryDirectory() as scratch:
-        full_run(loaded, examples, Path(scratch), rate=rate, passes=passes, batch_size=8, seed=seed).train(dict, progress=False)
+        tuning_run(loaded, examples, Path(scratch), rate=rate, passes=passes, batch_size=8, seed=seed).train(dict, progress=False)
     return loaded
 
 

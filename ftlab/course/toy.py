@@ -62,16 +62,30 @@ def encoded(pairs: Sequence[Order], tokenizer: Any) -> Examples:
 
 
 def toy_run(
-    pairs: Sequence[Order], out: Path, *, rate: float = 1e-2, passes: int = 1, batch_size: int = 6, seed: int = 0
+    pairs: Sequence[Order],
+    out: Path,
+    *,
+    base: str = TINY,
+    method: str = "full",
+    rate: float = 1e-2,
+    passes: int = 1,
+    batch_size: int = 6,
+    seed: int = 0,
+    **changes: Any,
 ) -> tuple[LoadedModel, Run]:
-    """(a fresh tiny model, a run of the real loop over `pairs` that is ready for its first step)."""
-    loaded = load_model(TINY)
+    """(a fresh model, a run of the real loop over `pairs` that is ready for its first step).
+
+    Args:
+        base, method, changes: which model, what of it is trained, and other settings of `SftConfig`; without them every weight of the
+            random tiny one.
+    """
+    loaded = load_model(base)
     depends_on = {"rows": hashlib.sha256(repr(list(pairs)).encode()).hexdigest()}
-    settings = {"rate": rate, "passes": passes, "batch_size": batch_size, "seed": seed}
-    return loaded, full_run(loaded, encoded(pairs, loaded.tokenizer), out, depends_on=depends_on, **settings)
+    settings = {"method": method, "rate": rate, "passes": passes, "batch_size": batch_size, "seed": seed} | changes
+    return loaded, tuning_run(loaded, encoded(pairs, loaded.tokenizer), out, depends_on=depends_on, **settings)
 
 
-def full_run(
+def tuning_run(
     loaded: LoadedModel,
     examples: Examples,
     out: Path,
@@ -80,21 +94,24 @@ def full_run(
     passes: int,
     batch_size: int,
     seed: int = 0,
+    method: str = "full",
     depends_on: dict | None = None,
+    **changes: Any,
 ) -> Run:
-    """A run of the real loop over `examples` that trains every weight of `loaded` and is ready for its first step.
+    """A run of the real loop over `examples` that makes `loaded` trainable by a method and is ready for its first step.
 
     Args:
         depends_on: what else a checkpoint has to be of, by name.
+        changes: other settings of `SftConfig`.
     """
     make_folder(out)
-    config = sft_config("smoke", method="full", learning_rate=rate, epochs=passes, batch_size=batch_size, seed=seed)
+    config = sft_config("smoke", method=method, learning_rate=rate, epochs=passes, batch_size=batch_size, seed=seed, **changes)
     loaded.model = make_trainable(loaded.model, config)
     weights = [sum(each) for _, _, each in examples]
-    settings = {name: getattr(config, name) for name in ("learning_rate", "epochs", "batch_size", "seed")}
-    origin = {"config": decisive(settings)} | (depends_on or {})
+    named = ("learning_rate", "epochs", "batch_size", "seed", "method", *changes)
+    origin = {"config": decisive({name: getattr(config, name) for name in named})} | (depends_on or {})
     run = Run(loaded.model, config, out, items=examples, lengths=examples.lengths, weights=weights, origin=origin)
-    run.loss = AnswerLoss(loaded, whole=True, say=lambda line: None)
+    run.loss = AnswerLoss(loaded, whole=method == "full", say=lambda line: None)
     return run
 
 

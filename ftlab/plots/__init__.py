@@ -5,6 +5,7 @@ is the figure's label, computed from the same numbers: `figure.get_label()`. Not
 """
 
 from ftlab.plots.beginnings import bill_lines, loss_lines, recall_lines, token_loss_bars, vocabulary_line
+from ftlab.plots.changes import method_bars, reach_figure, singular_lines, strength_price, update_map
 from ftlab.plots.continued import continued_curve, continued_effects
 from ftlab.plots.course import (
     agreement_bars,
@@ -90,6 +91,7 @@ __all__ = [
     "lever_matrix",
     "loss_lines",
     "memory_lines",
+    "method_bars",
     "methods_comparison",
     "minhash_estimates",
     "next_token_bars",
@@ -103,6 +105,7 @@ __all__ = [
     "preference_lines",
     "pretraining_curve",
     "rate_points",
+    "reach_figure",
     "reading_lines",
     "recall_lines",
     "refusal_plane",
@@ -119,7 +122,10 @@ __all__ = [
     "seed_points",
     "share_lines",
     "share_points",
+    "singular_lines",
+    "strength_price",
     "token_loss_bars",
+    "update_map",
     "vocabulary_line",
     "xray_compared",
     "xray_figure",
