@@ -269,10 +269,8 @@ def attach_adapter(loaded: LoadedModel, folder: Path) -> dict:
     lineage = checked_lineage(loaded, folder)
     if tuned_file(folder, lineage).name != WEIGHTS:
         raise UsageError(f"--adapter: expected a LoRA adapter to go on from, found a model tuned in all its weights in {folder}.")
-    adapted = read_adapter(loaded.model, folder, is_trainable=True)
-    if (kind := adapted.active_peft_config.peft_type.value) != "LORA":
-        raise UsageError(f"--adapter: expected a LoRA adapter to go on from, found {kind} in {folder}; choose another, or --base.")
-    loaded.model = adapted
+    lora_settings(folder)
+    loaded.model = read_adapter(loaded.model, folder, is_trainable=True)
     loaded.adapter_sha256 = adapter_identity(folder)
     return lineage
 
@@ -293,7 +291,9 @@ def lora_settings(folder: Path) -> Any:
     except Exception as error:  # peft raises many kinds for a damaged or foreign file
         raise DataError(f"{folder / CONFIG}: the adapter's settings cannot be read ({_reason(error)}); get it again.") from None
     if settings.peft_type.value != "LORA":
-        raise UsageError(f"--adapter: expected a LoRA adapter to go on from, found {settings.peft_type.value} in {folder}.")
+        raise UsageError(
+            f"--adapter: expected a LoRA adapter to go on from, found {settings.peft_type.value} in {folder}; choose another."
+        )
     return settings
 
 

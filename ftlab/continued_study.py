@@ -24,7 +24,7 @@ from ftlab.stats import crossed_bootstrap, share
 from ftlab.task import Task, load_task, stratified
 from ftlab.train.blocks import Blocks, make_blocks
 from ftlab.train.continued import GENERAL, ContinueConfig, before_after, continued_run, fitting, text_blocks
-from ftlab.train.kept import read_kept, write_kept
+from ftlab.train.kept import begun, read_kept, write_kept
 from ftlab.train.measures import block_losses
 from ftlab.train.pretrain import pretrain
 from ftlab.train.pretrain_settings import PretrainConfig
@@ -136,14 +136,18 @@ class Stages:
         self.say(f"base: {lineage['training']['parameters']:,} parameters, loss {lineage['training']['curve'][-1]['loss']:.3f}")
         return str(folder)
 
-    def stage(self, name: str, work: Callable[[Path], dict]) -> dict:
-        """What a stage found, now or before."""
+    def stage(self, name: str, work: Callable[[Path, bool], dict]) -> dict:
+        """What a stage found, now or before.
+
+        Args:
+            work: does the stage in a folder; told whether it may go on from what stands there.
+        """
         if name in self.done:
             return self.done[name]
         folder = self.out / name.replace(" ", "-")
         key = hashlib.sha256(json.dumps([self.identity, name], sort_keys=True).encode()).hexdigest()
         if (found := read_kept(folder / "found.json", key)) is None:
-            found = work(folder)
+            found = work(folder, begun(folder, key))
             write_kept(folder / "found.json", key, found)
         self.done[name] = found
         self.say(f"{name}: {_line(found)}")
@@ -151,9 +155,9 @@ class Stages:
 
     def before(self, first: str, seed: int) -> dict:
         """Continued pretraining on one of the texts: losses by block on both, before and after, and what it took."""
-        return self.stage(f"{first} {seed}", lambda folder: self._before(first, seed, folder))
+        return self.stage(f"{first} {seed}", lambda folder, resume: self._before(first, seed, folder, resume))
 
-    def _before(self, first: str, seed: int, folder: Path) -> dict:
+    def _before(self, first: str, seed: int, folder: Path, resume: bool) -> dict:
         loaded = load_model(self.model)
         config = fitting(loaded, replace(self.config.before, seed=seed))
         blocks, other = text_blocks(loaded, self.domain, self.general, config, self.out / "tokens")
@@ -163,7 +167,7 @@ class Stages:
             config = replace(config, general_share=0.0)
             blocks = self._general_blocks(loaded, config, blocks)
         origin = {"first": first, "study": hashlib.sha256(json.dumps(self.identity).encode()).hexdigest()}
-        run = continued_run(loaded, blocks, other, config, folder, origin=origin, resume=True)
+        run = continued_run(loaded, blocks, other, config, folder, origin=origin, resume=resume)
         summary = run.summary()
         close = self._asked(loaded, self.task.rows("test")[:CLOSE_ROWS])
         return {
@@ -181,14 +185,16 @@ class Stages:
         before = None if arm == ALONE else self.before(arm, seed)
         start = self.out / f"{arm} {seed}".replace(" ", "-") if before else self.model
         passes = self.passes[arm, rows]
-        found = self.stage(f"{arm} {rows} rows {seed}", lambda folder: self._tuned(start, rows, passes, seed, folder))
+        found = self.stage(
+            f"{arm} {rows} rows {seed}", lambda folder, resume: self._tuned(start, rows, passes, seed, folder, resume)
+        )
         spent = {name: found[name] + (before[name] if before else 0) for name in ("tokens", "seconds")}
         return found | {"sft_tokens": found["tokens"]} | spent
 
-    def _tuned(self, start: str | Path, rows: int, passes: int, seed: int, folder: Path) -> dict:
+    def _tuned(self, start: str | Path, rows: int, passes: int, seed: int, folder: Path, resume: bool) -> dict:
         loaded = load_model(str(start))
         config = replace(self.config.sft, train_rows=rows, seed=seed, epochs=passes)
-        training = train_sft(self.task, loaded, config, folder, resume=True, progress=False)
+        training = train_sft(self.task, loaded, config, folder, resume=resume, progress=False)
         scores = self._asked(loaded, self.task.rows("test"))
         for path in folder.glob("*.safetensors"):  # half a gigabyte for a model tuned in full; nothing reads it again
             path.unlink()

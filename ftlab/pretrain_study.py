@@ -21,7 +21,7 @@ from ftlab.errors import DataError, UsageError
 from ftlab.models import quiet_transformers, tune_cpu
 from ftlab.stats import crossed_bootstrap, t_interval
 from ftlab.train.blocks import Blocks, make_blocks, read_blocks, write_tokens
-from ftlab.train.kept import read_kept, write_kept
+from ftlab.train.kept import begun, read_kept, write_kept
 from ftlab.train.measures import block_losses
 from ftlab.train.objectives import SPECIALS, gap_batch, summed_loss
 from ftlab.train.pretrain import pretrain_on
@@ -29,7 +29,6 @@ from ftlab.train.pretrain_settings import PretrainConfig, check_memory, pretrain
 from ftlab.train.settings import changed, named_profile
 
 WORTH = 0.05  # nats: the smallest difference of losses that is worth having
-BEGUN = "begun.json"  # in an arm's folder: what the training there is of
 SEEDS = 5  # trainings of each arm
 SMALL = 16  # the small corpus is this part of what a training reads
 NOISE = 0.3  # share of words that noise spoils
@@ -70,7 +69,7 @@ class Bench:
         check_memory(config)
         self.corpus, self.out, self.config, self.say = corpus, out, config, say
         text = make_blocks(corpus, config, out / "text")
-        self.all = replace(text, held_out=_evenly(text.held_out, min(config.held_out_blocks, len(text.held_out))))
+        self.all = replace(text, held_out=_evenly(text.held_out, config.held_out_blocks))
         self.tested = hashlib.sha256(self.all.held_out.tobytes()).hexdigest()
         if len(self.all.train) < SMALL * 2:
             raise DataError(f"--corpus: expected {SMALL * 2} blocks of text for a study, found {len(self.all.train)}; add text.")
@@ -82,15 +81,16 @@ class Bench:
             name: names the text that it is trained on, and its folder.
             measure: what else to note of the trained model, as JSON can hold it.
         """
-        identity = {"corpus": self.corpus.sha256, "tokenizer": blocks.tokenizer_sha256, "arm": name, "blocks": len(blocks.train)}
-        identity["tested"] = self.tested
+        identity = {
+            "corpus": self.corpus.sha256, "tokenizer": blocks.tokenizer_sha256, "arm": name, "blocks": len(blocks.train),
+            "tested": self.tested,
+        }  # fmt: skip
         key = hashlib.sha256(json.dumps(identity | config.decisive()).encode()).hexdigest()
         folder = self.out / f"{name}-{config.size}-{config.tokens}-{config.seed}"
         found = read_kept(folder / "arm.json", key)
         if found is None:
-            begun = read_kept(folder / BEGUN, key)  # a checkpoint of other text or settings is no start for this arm
-            write_kept(folder / BEGUN, key, True)
-            run = pretrain_on(blocks, config, folder, corpus_sha256=key, resume=bool(begun), progress=False)
+            same = begun(folder, key)  # a checkpoint of other text or settings is no start for this arm
+            run = pretrain_on(blocks, config, folder, corpus_sha256=key, resume=same, progress=False)
             losses = block_losses(run.model, self.all.held_out, config.objective, run.ids).tolist()
             control = run.curve[-1].get("recall", {}).get("control", {})
             more = measure(run.model, blocks) if measure else {}
@@ -206,10 +206,10 @@ def diversity_study(bench: Bench, seeds: int) -> dict:
 
 
 def _evenly(blocks: Any, n: int) -> Any:
-    """n of the blocks, from the first to the last at equal distances."""
+    """n of the blocks, or all if there are fewer, from the first to the last at equal distances."""
     import numpy as np
 
-    return blocks[np.linspace(0, len(blocks) - 1, n).round().astype(int)]
+    return blocks[np.linspace(0, len(blocks) - 1, min(n, len(blocks))).round().astype(int)]
 
 
 def _held_out_of(bench: Bench, sources: Sequence[str], name: str) -> Any:
@@ -219,7 +219,7 @@ def _held_out_of(bench: Bench, sources: Sequence[str], name: str) -> Any:
     blocks = read_blocks(path, bench.config.block_tokens)
     if not len(blocks):
         raise DataError(f"pretrain-study diversity: expected held-out text of {', '.join(sources[:3])}, found none; add text.")
-    return _evenly(blocks, min(bench.config.held_out_blocks, len(blocks)))
+    return _evenly(blocks, bench.config.held_out_blocks)
 
 
 def _compared(arms: dict[str, list[Arm]], worse: str, better: str) -> dict:

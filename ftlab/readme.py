@@ -21,6 +21,7 @@ from ftlab.stats import p_value, percent, share
 from ftlab.study_blocks import blocks as pretraining_and_methods
 from ftlab.task import Task, builtin_tasks, load_task
 from ftlab.train.preference import read_pairs
+from ftlab.updates import in_layers
 
 ROOT = Path(__file__).resolve().parent.parent
 SECOND_LABELS = "second_labels.jsonl"  # in a task's folder
@@ -137,7 +138,7 @@ def inside_block(result: dict | None) -> dict[str, str]:
     """What tuning changed inside the base of support_plan's adapter (`ftlab inspect`), for docs/experiments.md."""
     if result is None:
         return {"inside": UNSTUDIED}
-    inside = [m for m in result["matrices"] if m["layer"] is not None and len(m["shape"]) == 2]
+    inside = in_layers(result["matrices"])
     sizes, ranks = ([m[key] for m in inside] for key in ("relative_norm", "effective_rank"))
     lines = [
         f"{len(inside)} matrices changed by {100 * min(sizes):.1f} to {100 * max(sizes):.1f} % of their norm, in effect in "

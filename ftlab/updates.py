@@ -184,6 +184,11 @@ def layer_and_kind(name: str) -> tuple[int | None, str]:
     return None, name.removesuffix(".weight").rpartition(".")[2]
 
 
+def in_layers(matrices: Sequence[dict]) -> list[dict]:
+    """Of updates as JSON holds them, those of the matrices in the decoder's layers."""
+    return [m for m in matrices if m["layer"] is not None and len(m["shape"]) == 2]
+
+
 def overall(found: Sequence[Update]) -> dict:
     """The update of all weights as one: share of weights in changed matrices, moved weights, weights in all."""
     sizes = {u.name: _size(u.shape) for u in found}

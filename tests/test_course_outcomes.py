@@ -10,6 +10,7 @@ from ftlab import plots
 from ftlab.course import outcomes
 from ftlab.course.outcomes import ASKS, CLAIMS, Outcome, demonstrations, preferences
 from ftlab.inside import compare, observe
+from ftlab.updates import in_layers as matrices_in_layers
 from ftlab.updates import updates
 
 
@@ -65,7 +66,7 @@ def test_strength_is_the_norm_of_all_layers_as_one(base, lora):
         updates(base.loaded.model, lora.loaded.model))]  # fmt: skip
     d, w = (torch.cat([part(a, b).flatten() for a, b in pairs]).double() for part in (lambda a, b: b - a, lambda a, b: a))
     assert outcomes.strength(base, lora) == pytest.approx((d.norm() / w.norm()).item(), rel=1e-6)
-    found = outcomes.in_layers(outcomes.changes(base, lora))
+    found = matrices_in_layers(outcomes.changes(base, lora))
     assert min(m["relative_norm"] for m in found) < outcomes.strength(base, lora) < max(m["relative_norm"] for m in found)
 
 
@@ -121,7 +122,7 @@ def test_the_base_knows_the_facts_that_were_stated_most_often(base):
 def test_figures_say_what_they_draw(base, lora, few, texts):
     found = outcomes.changes(base, lora)
     drawn = plots.update_map(found, "LoRA")
-    sizes = [m["relative_norm"] for m in outcomes.in_layers(found)]
+    sizes = [m["relative_norm"] for m in matrices_in_layers(found)]
     assert len(drawn.axes[0].texts) == len(sizes) == 28 and f"to {100 * max(sizes):.1f} %" in drawn.get_label()
     ways = {"LoRA": outcomes.scope(base, lora), "none": outcomes.scope(base, base)}
     bars = plots.method_bars(ways | {"none": ways["none"] | {"trained": 1}})

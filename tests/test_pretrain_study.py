@@ -12,6 +12,7 @@ from ftlab.cli import main
 from ftlab.corpus import gather
 from ftlab.errors import UsageError
 from ftlab.stats import crossed_bootstrap
+from ftlab.train.kept import begun
 
 WORDS = "river stone garden letter winter market bridge candle forest window silver morning village harbour table summer".split()
 OTHERS = "engine signal copper voltage circuit magnet current battery filament switch relay socket lamp motor wire coil".split()
@@ -111,6 +112,10 @@ def test_an_arm_that_was_begun_on_other_text_is_begun_anew(bench, monkeypatch):
             bench.arm("large", bench.all, config)
     other = replace(bench.all, train=bench.all.train[: len(bench.all.train) // 2])
     assert bench.arm("large", other, config).summary["tokens"] == 2048
+
+
+def test_what_was_begun_under_another_key_is_not_gone_on_with(tmp_path):
+    assert [begun(tmp_path / "arm", key) for key in ("a", "a", "b", "b", "a")] == [False, True, False, True, False]
 
 
 def test_noise_spoils_words_of_training_text_only(bench):

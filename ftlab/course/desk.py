@@ -17,13 +17,13 @@ from typing import Any
 from ftlab.course.rewards import small_reward
 from ftlab.course.toy import tuning_run
 from ftlab.evaluate import evaluate_outputs
-from ftlab.generate import encode_example, generate
+from ftlab.generate import generate
 from ftlab.models import PRETRAINED, LoadedModel, load_model
 from ftlab.reward import RewardModel
 from ftlab.rows import Row
 from ftlab.task import Task, dump_output, load_task
-from ftlab.train.examples import Examples
 from ftlab.train.preference import DpoConfig, Preference, train_dpo
+from ftlab.train.sft import encode_rows
 
 MOST_TOKENS = 48  # of a reply: the longest right one has fewer than 40
 KEPT_RULES = ("complies", "over_refusal", "wrong_question_count", "too_long", "claims_action")
@@ -174,10 +174,7 @@ def tuned(pairs: Sequence[Preference], **settings: Any) -> tuple[LoadedModel, di
 @cache
 def _starter(n: int, passes: int, rate: float, seed: int) -> LoadedModel:
     task, loaded = desk_task(), load_model(PRETRAINED)
-    examples = Examples()
-    for row in demonstrations(n, seed):
-        ids, start = encode_example(loaded.tokenizer, task.conversation(row), task.completion(row))
-        examples.append((ids, start, [1.0] * (len(ids) - start)))
+    examples = encode_rows(task, demonstrations(n, seed), loaded.tokenizer, DpoConfig.max_length)
     with tempfile.TemporaryDirectory() as scratch:
         tuning_run(loaded, examples, Path(scratch), rate=rate, passes=passes, batch_size=8, seed=seed).train(dict, progress=False)
     return loaded

@@ -98,6 +98,34 @@ def _find(among: Sequence[Any], identity: str) -> Any:
     raise UsageError(f"expected one of {', '.join(item.id for item in among)}, found {identity!r}.")
 
 
+def assigned(value: Any, name: str) -> str:
+    """The line of Python that gives a solution's value to its name."""
+    return f"{name} = {value!r}"
+
+
+def chosen(cases: Mapping[str, tuple[str, str]]) -> Callable[[Any], str]:
+    """The judge of an exercise that asks for one of a few answers in each case.
+
+    Args:
+        cases: name -> (the right answer, what is said where another one is given).
+    """
+    allowed = sorted({answer for answer, _ in cases.values()})
+
+    def judge(answers: Any) -> str:
+        if not isinstance(answers, dict) or set(answers) != set(cases):
+            return f"expected a dict with the keys {', '.join(cases)}"
+        if not any(answers.values()):
+            return "not started"
+        for name, (right, why) in cases.items():
+            if answers[name] not in allowed:
+                return f"{name}: expected one of {', '.join(allowed)}, found {answers[name]!r}"
+            if answers[name] != right:
+                return f"{name}: {why}"
+        return ""
+
+    return judge
+
+
 def verdict(task: Exercise, value: Any) -> str:
     """What the check says of `value`: "not started", "right", or the mistake. Never raises for what a learner wrote."""
     if value is None or value is ... or (isinstance(value, str | list | dict | tuple) and not value):

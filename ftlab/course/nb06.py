@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from ftlab.checks import compare
-from ftlab.course.exercise import Exercise, OpenTask, Question
+from ftlab.course.exercise import Exercise, OpenTask, Question, assigned
 from ftlab.datatools.similar import jaccard, shingles, words
 from ftlab.task import load_task
 
@@ -147,10 +147,6 @@ def _general_rows(n: Any) -> str:
     return f"with {n} general rows they are {100 * n / (900 + n):.1f} % of the whole, not ten"
 
 
-def _python(value: Any, name: str) -> str:
-    return f"{name} = {value!r}"
-
-
 EXERCISES = (
     Exercise(
         id="06.1",
@@ -170,14 +166,14 @@ EXERCISES = (
             "For each message there is a line in the guide that names it or its like.",
             "Two of the five are <code>out_of_scope</code>, and the last one is decided by what stands at the end.",
         ),
-        solution=_python({name: intent for name, (intent, _) in _INTENTS.items()}, "intents"),
+        solution=assigned({name: intent for name, (intent, _) in _INTENTS.items()}, "intents"),
         wrong=(
             (
-                _python({name: intent for name, (intent, _) in _INTENTS.items()} | {"locked": "reset_password"}, "intents"),
+                assigned({name: intent for name, (intent, _) in _INTENTS.items()} | {"locked": "reset_password"}, "intents"),
                 "locked:",
             ),
             (
-                _python({name: intent for name, (intent, _) in _INTENTS.items()} | {"pause": "cancel_account"}, "intents"),
+                assigned({name: intent for name, (intent, _) in _INTENTS.items()} | {"pause": "cancel_account"}, "intents"),
                 "no cancelling",
             ),
             ('intents = {"locked": "unclear"}', "expected a dict"),
@@ -198,11 +194,11 @@ EXERCISES = (
             "What if the number were of another kind, or the address somebody else's?",
             "With <code>ticket 50021</code> the order number is missing, so it is asked for with exactly one question.",
         ),
-        solution=_python(_TWIN, "twin"),
+        solution=assigned(_TWIN, "twin"),
         wrong=(
-            (_python({"input": _FIRST + " thanks", "output": _FIRST_ANSWER}, "twin"), "a copy, not a twin"),
-            (_python(_FAR, "twin"), "too far"),
-            (_python(_TWIN | {"output": _TWIN_ANSWER | {"missing_info": []}}, "twin"), "missing_info"),
+            (assigned({"input": _FIRST + " thanks", "output": _FIRST_ANSWER}, "twin"), "a copy, not a twin"),
+            (assigned(_FAR, "twin"), "too far"),
+            (assigned(_TWIN | {"output": _TWIN_ANSWER | {"missing_info": []}}, "twin"), "missing_info"),
         ),
         done="One such pair says more about what an order number is than ten more rows with one.",
     ),
@@ -253,14 +249,14 @@ EXERCISES = (
             "Each of the five words is used once.",
             "Ask of each: does it show in the row alone, in two rows side by side, in many rows, or only to who reads the message?",
         ),
-        solution=_python({name: tool for name, (tool, _) in _CASES.items()}, "tools"),
+        solution=assigned({name: tool for name, (tool, _) in _CASES.items()}, "tools"),
         wrong=(
             (
-                _python({name: tool for name, (tool, _) in _CASES.items()} | {"forgotten": "loader"}, "tools"),
+                assigned({name: tool for name, (tool, _) in _CASES.items()} | {"forgotten": "loader"}, "tools"),
                 "only a second reading",
             ),
-            (_python({name: tool for name, (tool, _) in _CASES.items()} | {"both": "template"}, "tools"), "contradict each other"),
-            (_python({name: "magic" for name in _CASES}, "tools"), "expected one of"),
+            (assigned({name: tool for name, (tool, _) in _CASES.items()} | {"both": "template"}, "tools"), "contradict each other"),
+            (assigned({name: "magic" for name in _CASES}, "tools"), "expected one of"),
         ),
         done="The last one is the reason why rows are labelled twice.",
     ),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ftlab.course.exercise import Exercise, OpenTask, Question
+from ftlab.course.exercise import Exercise, OpenTask, Question, assigned, chosen
 
 _STANDING = {"parses": 200, "schema_valid": 196, "rules_kept": 151, "fields_right": 140, "strict": 138}
 _LEVERS = {
@@ -36,24 +36,6 @@ def _rung(rung: Any) -> str:
     if rung in _STANDING:
         return f"fewer rows fall at {rung} than at another rung; subtract each rung from the one before it"
     return f"expected one of {', '.join(_STANDING)}, found {rung!r}"
-
-
-def _chosen(cases: dict[str, tuple[str, str]]) -> Any:
-    allowed = sorted({answer for answer, _ in cases.values()})
-
-    def judge(answers: Any) -> str:
-        if not isinstance(answers, dict) or set(answers) != set(cases):
-            return f"expected a dict with the keys {', '.join(cases)}"
-        if not any(answers.values()):
-            return "not started"
-        for name, (right, why) in cases.items():
-            if answers[name] not in allowed:
-                return f"{name}: expected one of {', '.join(allowed)}, found {answers[name]!r}"
-            if answers[name] != right:
-                return f"{name}: {why}"
-        return ""
-
-    return judge
 
 
 def _honest(function: Any) -> str:
@@ -104,10 +86,6 @@ def _decision(function: Any) -> str:
     return ""
 
 
-def _python(value: Any, name: str) -> str:
-    return f"{name} = {value!r}"
-
-
 _RIGHT_LEVERS = {name: lever for name, (lever, _) in _LEVERS.items()}
 _RIGHT_DESIGNS = {name: flaw for name, (flaw, _) in _DESIGNS.items()}
 
@@ -144,16 +122,16 @@ EXERCISES = (
         "*price*: the reply should name today's price of a plan.",
         stub='levers = {"letters": "", "computed": "", "portuguese": "", "readers": "", "price": ""}',
         name="levers",
-        judge=_chosen(_LEVERS),
+        judge=chosen(_LEVERS),
         hints=(
             "Ask in this order: is the label right, does the guide decide, can code do it, do the rows hold it?",
             "One lever is used twice, and only one group asks for rows.",
         ),
-        solution=_python(_RIGHT_LEVERS, "levers"),
+        solution=assigned(_RIGHT_LEVERS, "levers"),
         wrong=(
-            (_python(_RIGHT_LEVERS | {"letters": "rows"}, "levers"), "hold the value to the message"),
-            (_python(_RIGHT_LEVERS | {"readers": "rows"}, "levers"), "decide first"),
-            (_python(_RIGHT_LEVERS | {"price": "magic"}, "levers"), "expected one of"),
+            (assigned(_RIGHT_LEVERS | {"letters": "rows"}, "levers"), "hold the value to the message"),
+            (assigned(_RIGHT_LEVERS | {"readers": "rows"}, "levers"), "decide first"),
+            (assigned(_RIGHT_LEVERS | {"price": "magic"}, "levers"), "expected one of"),
         ),
         done="A list of failures is not a list of rows: here four groups of five ask for something else.",
     ),
@@ -168,16 +146,16 @@ EXERCISES = (
         "opponent`, `judged where chosen`, `unequal training` or `none`.",
         stub='flaws = {"a": "", "b": "", "c": "", "d": ""}',
         name="flaws",
-        judge=_chosen(_DESIGNS),
+        judge=chosen(_DESIGNS),
         hints=(
             "Ask of each: what else differs between the two sides besides how the rows were chosen?",
             "Each of the four answers is used once.",
         ),
-        solution=_python(_RIGHT_DESIGNS, "flaws"),
+        solution=assigned(_RIGHT_DESIGNS, "flaws"),
         wrong=(
-            (_python(_RIGHT_DESIGNS | {"b": "none"}, "flaws"), "did the choosing also judge"),
-            (_python(_RIGHT_DESIGNS | {"a": "judged where chosen"}, "flaws"), "any hundred rows help"),
-            (_python(_RIGHT_DESIGNS | {"c": "none"}, "flaws"), "twice the steps"),
+            (assigned(_RIGHT_DESIGNS | {"b": "none"}, "flaws"), "did the choosing also judge"),
+            (assigned(_RIGHT_DESIGNS | {"a": "judged where chosen"}, "flaws"), "any hundred rows help"),
+            (assigned(_RIGHT_DESIGNS | {"c": "none"}, "flaws"), "twice the steps"),
         ),
         done="Even line d is one draw: repeat it, or call it one draw.",
     ),

@@ -4,7 +4,7 @@ import json
 from math import exp, isclose, log1p
 from typing import Any
 
-from ftlab.course.exercise import Exercise, OpenTask, Question
+from ftlab.course.exercise import Exercise, OpenTask, Question, assigned, chosen
 from ftlab.course.pairs import pair_faults
 from ftlab.prefer import task_pairs
 from ftlab.task import load_task
@@ -78,24 +78,6 @@ def _pair(pair: Any) -> str:
     return ""
 
 
-def _chosen(cases: dict[str, tuple[str, str]]) -> Any:
-    allowed = sorted({answer for answer, _ in cases.values()})
-
-    def judge(answers: Any) -> str:
-        if not isinstance(answers, dict) or set(answers) != set(cases):
-            return f"expected a dict with the keys {', '.join(cases)}"
-        if not any(answers.values()):
-            return "not started"
-        for name, (right, why) in cases.items():
-            if answers[name] not in allowed:
-                return f"{name}: expected one of {', '.join(allowed)}, found {answers[name]!r}"
-            if answers[name] != right:
-                return f"{name}: {why}"
-        return ""
-
-    return judge
-
-
 def _dpo_loss(function: Any) -> str:
     if not callable(function):
         return f"expected a function of five numbers, found a {type(function).__name__}"
@@ -132,10 +114,6 @@ def _reward(function: Any) -> str:
     return ""
 
 
-def _python(value: Any, name: str) -> str:
-    return f"{name} = {value!r}"
-
-
 def _pair_code(pair: dict) -> str:
     return (
         "pair = {\n"
@@ -145,7 +123,7 @@ def _pair_code(pair: dict) -> str:
 
 
 def _spoilt(**changes: Any) -> str:
-    return _python(
+    return assigned(
         _GOOD | {key: _GOOD[key] | value if isinstance(value, dict) else value for key, value in changes.items()}, "pair"
     )
 
@@ -196,13 +174,13 @@ EXERCISES = (
         "`tone` or `policy`?",
         stub="\n".join(f"print({f'{name}: {text}'!r})" for name, text in _LESSON_TEXT.items()) + '\nlessons = {"a": "", "b": "", "c": "", "d": ""}',
         name="lessons",
-        judge=_chosen(_LESSONS),
+        judge=chosen(_LESSONS),
         hints=("Ask of each: what is the simplest rule that always picks the chosen one?", "Each of the four answers is used once."),
-        solution=_python(_right(_LESSONS), "lessons"),
+        solution=assigned(_right(_LESSONS), "lessons"),
         wrong=(
-            (_python(_right(_LESSONS) | {"a": "policy"}, "lessons"), "a ruler would choose it too"),
-            (_python(_right(_LESSONS) | {"c": "policy"}, "lessons"), "only one is warmer"),
-            (_python(_right(_LESSONS) | {"d": "courage"}, "lessons"), "expected one of"),
+            (assigned(_right(_LESSONS) | {"a": "policy"}, "lessons"), "a ruler would choose it too"),
+            (assigned(_right(_LESSONS) | {"c": "policy"}, "lessons"), "only one is warmer"),
+            (assigned(_right(_LESSONS) | {"d": "courage"}, "lessons"), "expected one of"),
         ),
         done="The simplest rule that separates the two sides is what is learnt first.",
     ),
@@ -246,13 +224,13 @@ EXERCISES = (
         "reply `displaced`, and which became only `more fluent`?",
         stub=_TRACE_TEXT + '\nruns = {"a": "", "b": "", "c": ""}',
         name="runs",
-        judge=_chosen(_TRACES),
+        judge=chosen(_TRACES),
         hints=("Write down both changes of each run, and the margin.", "Each of the three answers is used once."),
-        solution=_python(_right(_TRACES), "runs"),
+        solution=assigned(_right(_TRACES), "runs"),
         wrong=(
-            (_python(_right(_TRACES) | {"b": "learnt"}, "runs"), "fell with it"),
-            (_python(_right(_TRACES) | {"c": "learnt"}, "runs"), "both rose by about the same"),
-            (_python(_right(_TRACES) | {"a": "good"}, "runs"), "expected one of"),
+            (assigned(_right(_TRACES) | {"b": "learnt"}, "runs"), "fell with it"),
+            (assigned(_right(_TRACES) | {"c": "learnt"}, "runs"), "both rose by about the same"),
+            (assigned(_right(_TRACES) | {"a": "good"}, "runs"), "expected one of"),
         ),
         done="Run b has the largest margin and the lowest preference loss of the three: watch the chosen reply itself.",
     ),
@@ -288,13 +266,13 @@ EXERCISES = (
         "a program runs, and nobody can say how the right ones differ.",
         stub='levers = {"keys": "", "push": "", "sum": "", "strict": ""}',
         name="levers",
-        judge=_chosen(_LEVERS),
+        judge=chosen(_LEVERS),
         hints=("Is there one right reply that can be shown? A tempting wrong one? A program that judges?", "Each of the four answers is used once."),
-        solution=_python(_right(_LEVERS), "levers"),
+        solution=assigned(_right(_LEVERS), "levers"),
         wrong=(
-            (_python(_right(_LEVERS) | {"keys": "pairs"}, "levers"), "simply be shown"),
-            (_python(_right(_LEVERS) | {"sum": "reward"}, "levers"), "a program computes it"),
-            (_python(_right(_LEVERS) | {"strict": "luck"}, "levers"), "expected one of"),
+            (assigned(_right(_LEVERS) | {"keys": "pairs"}, "levers"), "simply be shown"),
+            (assigned(_right(_LEVERS) | {"sum": "reward"}, "levers"), "a program computes it"),
+            (assigned(_right(_LEVERS) | {"strict": "luck"}, "levers"), "expected one of"),
         ),
         done="Preferences come after demonstrations: they choose among replies that the model can already write.",
     ),

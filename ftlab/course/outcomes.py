@@ -126,11 +126,6 @@ def changes(before: Outcome, after: Outcome) -> list[dict]:
     return [asdict(update) for update in updates(before.loaded.model, after.loaded.model)]
 
 
-def in_layers(found: Sequence[dict]) -> list[dict]:
-    """Those of the matrices in the decoder's layers."""
-    return [m for m in found if m["layer"] is not None and len(m["shape"]) == 2]
-
-
 def strength(before: Outcome, after: Outcome) -> float:
     """|D| / |W| of all matrices in the decoder's layers as one long vector."""
     moved = whole = 0.0

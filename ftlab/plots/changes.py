@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ftlab.plots.frame import STYLES, described, errors, new_figure
+from ftlab.updates import in_layers
 
 _LOOKS = tuple(
     (style.colour, style.marker, line) for style, line in zip(STYLES.values(), (":", "--", "-.", "-", (0, (5, 1))), strict=True)
@@ -20,9 +21,7 @@ def update_map(matrices: Sequence[dict], title: str) -> Figure:
     Args:
         matrices: of `ftlab.inside.inspect`; what is in no layer, and what is no matrix, is left out.
     """
-    inside = {
-        (m["layer"], m["kind"]): 100 * m["relative_norm"] for m in matrices if m["layer"] is not None and len(m["shape"]) == 2
-    }
+    inside = {(m["layer"], m["kind"]): 100 * m["relative_norm"] for m in in_layers(matrices)}
     layers, kinds = sorted({layer for layer, _ in inside}), list(dict.fromkeys(kind for _, kind in inside))
     figure, (axes,) = new_figure(1.5 + (0.4 if len(layers) <= 12 else 0.21) * len(layers))
     top = max(inside.values()) or 1.0

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ftlab.plots.frame import FLOW_STYLES, STYLES, described, errors, new_figure
+from ftlab.updates import in_layers
 
 XRAY_COLUMNS = 48  # tokens in one strip: with more, their names cannot be read
 
@@ -67,7 +68,7 @@ def inspection_figure(result: dict) -> Figure:
     layer, and the share of token choices that changed."""
     figure, (sizes, ranks, states, choices) = new_figure(8.4, rows=2, columns=2)
     figure.suptitle(f"{result['before']} → {result['after']}", parse_math=False)
-    matrices = [m for m in result["matrices"] if m["layer"] is not None and len(m["shape"]) == 2]
+    matrices = in_layers(result["matrices"])
     for axes, key, scale, label in (
         (sizes, "relative_norm", 100, "size of the update, % of the weights' norm"),
         (ranks, "effective_rank", 1, "effective rank of the update"),

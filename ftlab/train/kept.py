@@ -6,6 +6,8 @@ from typing import Any
 
 from ftlab.artifact import write_json
 
+BEGUN = "begun.json"
+
 
 def read_kept(path: Path, key: str) -> Any | None:
     """What was kept in `path` under `key`; None if nothing was, or if the file cannot be read: it is then made anew."""
@@ -14,6 +16,13 @@ def read_kept(path: Path, key: str) -> Any | None:
     except (OSError, ValueError):  # broken JSON and broken UTF-8 are ValueErrors
         return None
     return kept.get("value") if isinstance(kept, dict) and kept.get("key") == key else None
+
+
+def begun(folder: Path, key: str) -> bool:
+    """Whether what is made in `folder` was begun under `key`, so that it may go on from there; it is begun under `key` from now on."""
+    before = read_kept(folder / BEGUN, key)
+    write_kept(folder / BEGUN, key, True)
+    return bool(before)
 
 
 def write_kept(path: Path, key: str, value: Any) -> None:

@@ -91,7 +91,8 @@ assert by_hand < 0.5 < library["moved"], "the sentence below no longer holds"
 from statistics import median
 
 from ftlab import plots
-from ftlab.course.outcomes import before_pretraining, changes, demonstrations, in_layers, tuned, untouched
+from ftlab.course.outcomes import before_pretraining, changes, demonstrations, tuned, untouched
+from ftlab.updates import in_layers
 from ftlab.notebook import show
 
 base, sft = untouched(), tuned(demonstrations(48))
@@ -449,7 +450,7 @@ assert pushed["DPO, pushed"] <= pushed["DPO, pushed, with the term"], "the sente
 from ftlab import plots
 from ftlab.artifact import read_lineage
 from ftlab.course import stored
-from ftlab.course.outcomes import in_layers
+from ftlab.updates import in_layers
 from ftlab.notebook import show
 from ftlab.task import load_task
 
